@@ -1,13 +1,15 @@
 """Drive the dashboard through a real pseudo-terminal: first paint, key to paint, CPU time, memory and bytes.
 
 Each row is one process at 140×40 fed four frames a second. Key to paint is from the write of an arrow key to the byte
-that puts the cursor on the line it leads to. These plan nothing; a row of its own has the memory of the dashboard, and
-its peak, on a recording of 1,000 nodes of which it finds a plan. htop, btop and top are run beside it where they are
-installed, told to refresh as often; they list the processes of this machine, so their rows are for scale and no race.
+that puts the cursor on the line it leads to. These plan nothing; rows of their own have the dashboard on a recording of
+1,000 nodes of which it finds a plan: keys meanwhile, and the memory of it and of its worker processes until these have
+ended. htop, btop and top are run beside it where they are installed, told to refresh as often; they list the processes
+of this machine, so their rows are for scale and no race.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -21,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +39,14 @@ HERTZ = 4.0
 SETTLE_S = 3.0
 WATCH_S = 8.0
 KEYS = 40
-WAIT_S = 20.0
+WAIT_S, KEY_WAIT_S = 20.0, 5.0
 ROWS, COLUMNS = 40, 140
 FLEETS = (10, 100, 1000, 10_000)
 PLANNED_NODES, PLANNED_PEERS, PLANNED_ROUNDS = 1000, 32, 2
-PLAN_WAIT_S, PLAN_SETTLE_S = 90.0, 10.0
+PLAN_WAIT_S, WORKER_ENDS_WITHIN_S = 90.0, 60.0
+LOOK_S = 0.02  # between two looks at the memory
+GOAL_MB = 100.0
+CURSOR = re.compile(rb">(?:\x1b\[[\d;]*m)*\s+\d+ ")  # before the rank of a line
 OTHERS = {
     "htop": ["htop", "-d", "3"],
     "btop": ["btop"],
@@ -69,6 +75,50 @@ class Row:
             figure(self.key_p95_ms, "ms"), f"{100 * self.cpu:5.1f} %", f"{self.rss_mb:5.0f} MB",
             f"{self.kb_s:6.1f} kB/s",
         ))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The dashboard of a recording that finds a plan. Megabytes are resident ones: pages that both map count twice."""
+
+    plan_s: float  # from its start to the first plan on the screen
+    key_p50_ms: float  # while it was searched
+    key_p95_ms: float
+    rss_mb: float  # of the dashboard, when its worker processes have ended
+    most_mb: float  # of the dashboard at its peak
+    worker_most_mb: float  # of the largest worker process at its peak; 0: there was none
+    together_most_mb: float  # of all, at one moment
+
+
+class Memory:
+    """What a process and its children hold, looked at again and again in a thread."""
+
+    def __init__(self, about: psutil.Process) -> None:
+        self.children_most_mb = self.together_most_mb = 0.0
+        self.children = 0  # now
+        self._about = about
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(LOOK_S):
+            with contextlib.suppress(psutil.Error):
+                children = self._about.children(recursive=True)
+                mine, theirs = self._about.memory_info().rss / 1e6, 0.0
+                for child in children:
+                    with contextlib.suppress(psutil.Error):  # it has just ended
+                        theirs += child.memory_info().rss / 1e6
+                        self.children_most_mb = max(self.children_most_mb, peak_mb(child.pid))
+                self.children = len(children)
+                self.together_most_mb = max(self.together_most_mb, mine + theirs)
 
 
 class Screen:
@@ -132,6 +182,24 @@ class Screen:
         at = self.until(pattern, 5.0)
         return None if at is None else 1e3 * (self.began + at - began)
 
+    def keys_until(self, pattern: re.Pattern[bytes], wait_s: float) -> tuple[float, list[float]]:
+        """Move the cursor down and up until this is written. Returns the seconds from the start of the process until
+        then, and the milliseconds that each key took to move it."""
+        rng, took = random.Random(0), []
+        ends = time.perf_counter() + wait_s
+        while (began := time.perf_counter()) < ends:
+            os.write(self.master, b"\x1b[A" if len(took) % 2 else b"\x1b[B")
+            seen = b""
+            while not CURSOR.search(seen) and time.perf_counter() < began + KEY_WAIT_S:
+                seen += self.read(0.05)
+            took.append(1e3 * (time.perf_counter() - began))
+            rests = time.perf_counter() + rng.uniform(0.03, 0.15)
+            while (left := rests - time.perf_counter()) > 0 and not pattern.search(seen):
+                seen += self.read(left)
+            if pattern.search(seen):
+                return time.perf_counter() - self.began, took
+        raise BenchError(f"nothing found on the screen within {wait_s:.0f} s")
+
     def end(self) -> None:
         self.process.terminate()
         try:
@@ -172,20 +240,31 @@ def dashboard(nodes: int) -> Row:
     )  # fmt: skip
 
 
-def with_plan() -> tuple[float, float]:
-    """Return megabytes of the dashboard on a recording after it has found a plan, and at most until then."""
+def with_plan() -> Planned:
+    """Return what a dashboard on a recording takes that finds a plan."""
     with tempfile.TemporaryDirectory(prefix="swarmtop-bench-") as folder:
         recording = Path(folder) / "planned.db"
         record_swarm(recording, PLANNED_NODES, PLANNED_PEERS, PLANNED_ROUNDS, plannable=True)
         words = ["-m", "swarmtop", "--db", str(recording), "--model", "llama-3.1-70b"]  # of seven stages
         screen = Screen([sys.executable, *words])
         try:
-            if screen.until(re.compile(rb"tok/s"), PLAN_WAIT_S) is None:
-                raise BenchError(f"no plan within {PLAN_WAIT_S:.0f} s")
-            screen.watch(PLAN_SETTLE_S)  # what was searched for besides, changes and a ranking by gain, has ended
-            return screen.about.memory_info().rss / 1e6, peak_mb(screen.process.pid)
+            with Memory(screen.about) as memory:
+                screen.until(CURSOR)
+                plan_s, keys = screen.keys_until(re.compile(rb"tok/s"), PLAN_WAIT_S)
+                ends = time.perf_counter() + WORKER_ENDS_WITHIN_S
+                screen.watch(SETTLE_S)
+                while memory.children:  # until the worker process has ended
+                    if time.perf_counter() > ends:
+                        raise BenchError(f"the worker process is there {WORKER_ENDS_WITHIN_S:.0f} s after the plan")
+                    screen.watch(0.5)
+                rss_mb, most_mb = screen.about.memory_info().rss / 1e6, peak_mb(screen.process.pid)
         finally:
             screen.end()
+    ranked = sorted(keys)
+    return Planned(
+        plan_s, statistics.median(ranked), ranked[int(0.95 * (len(ranked) - 1))],
+        rss_mb, most_mb, memory.children_most_mb, memory.together_most_mb,
+    )  # fmt: skip
 
 
 def peak_mb(pid: int) -> float:
@@ -240,10 +319,18 @@ def main() -> int:
         print((found := dashboard(nodes)).text(), flush=True)
         record(f"{nodes} nodes: CPU", 100 * found.cpu, "% of a core")
         record(f"{nodes} nodes: memory", found.rss_mb, "MB")
-    rss_mb, most_mb = with_plan()
-    print(f"   {PLANNED_NODES} nodes with a plan: {rss_mb:.0f} MB, at most {most_mb:.0f}", flush=True)
-    record(f"{PLANNED_NODES} nodes with a plan: memory", rss_mb, "MB")
-    record(f"{PLANNED_NODES} nodes with a plan: peak", most_mb, "MB")
+    planned, name = with_plan(), f"{PLANNED_NODES} nodes with a plan"
+    print(
+        f"   {name}: {planned.rss_mb:.0f} MB (goal ≤ {GOAL_MB:.0f}), at most {planned.most_mb:.0f}; its worker process "
+        f"has ended, at most {planned.worker_most_mb:.0f}; all together at most {planned.together_most_mb:.0f}\n"
+        f"   its first plan after {planned.plan_s:.1f} s, keys meanwhile p50 {planned.key_p50_ms:.1f} ms, p95 "
+        f"{planned.key_p95_ms:.0f} ms",
+        flush=True,
+    )
+    record(f"{name}: memory", planned.rss_mb, "MB")
+    record(f"{name}: peak, with its worker process", planned.together_most_mb, "MB")
+    record(f"{name}: first plan", planned.plan_s, "s")
+    record(f"{name}: keys while it is searched, p95", planned.key_p95_ms, "ms")
     for name in OTHERS:
         found = other(name)
         print(found if isinstance(found, str) else found.text(), flush=True)

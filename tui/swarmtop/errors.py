@@ -2,6 +2,7 @@
 
 CommandError          one line for people, with its exit code
 source.SourceError    the same, from a data source
+WorkerEnded           a worker process was killed; the dashboard shows it and goes on
 """
 
 from __future__ import annotations
@@ -22,3 +23,7 @@ class CommandError(Exception):
     def __init__(self, text: str, exit_code: int = UNUSABLE) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+
+
+class WorkerEnded(RuntimeError):
+    """The worker process was killed, or could not be started. One line that says how."""

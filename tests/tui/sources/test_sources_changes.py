@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import signal
+import time
 from pathlib import Path
+
+import pytest
 
 from swarm_protocol.messages.samples import EventSample, LinkSample
 from swarm_protocol.units import NS_PER_S, ns_from_iso
 from swarm_storage.store import open_store
 from swarm_storage.writer.transaction import NodeBatch
+from swarmtop.sources import recorded_changes, replay
 from swarmtop.sources.replay import ReplaySource
 
 A, B = "a" * 16, "b" * 16
+COMES_WITHIN_S = 60.0  # on a machine as busy as can be; nothing waits for it to pass
 BEGAN = ns_from_iso("2026-11-23T14:00:00")
 
 
@@ -66,6 +73,50 @@ async def test_screen_has_the_state_at_once_and_again_with_the_changes_that_were
     await source.close()
     assert [[(e.node, e.kind) for e in frame.events] for frame in frames] == [[], [("attic", "degraded")]]
     assert frames[0].at_ns == frames[1].at_ns
+
+
+async def test_changes_of_a_large_recording_are_found_in_a_worker_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are the same, and the process ends with its answer."""
+    turned_ns = with_a_detour(tmp_path / "old.db", told=False)
+    found = {}
+    monkeypatch.setattr(replay, "WAIT_S", COMES_WITHIN_S)
+    for few in (10, 1000):
+        monkeypatch.setattr(recorded_changes, "MANY_SAMPLES", few)
+        source = ReplaySource(str(tmp_path / "old.db"), for_screen=True)
+        found[few] = (await source.swarm_at(turned_ns + 100 * NS_PER_S)).events
+        assert (source._worker is not None) == (few == 10)
+        await source.close()
+        deadline = time.monotonic() + COMES_WITHIN_S
+        while source._worker is not None and source._worker.pid is not None:
+            assert time.monotonic() < deadline, "it does not end"
+            await asyncio.sleep(0.01)
+    assert found[10] == found[1000] != ()
+
+
+async def test_recording_is_shown_without_changes_if_their_worker_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned_ns = with_a_detour(tmp_path / "old.db", told=False)
+    monkeypatch.setattr(recorded_changes, "MANY_SAMPLES", 10)
+    monkeypatch.setattr(recorded_changes, "find_in", signal.raise_signal)
+    monkeypatch.setattr(replay, "WAIT_S", COMES_WITHIN_S)
+    source = ReplaySource(str(tmp_path / "old.db"), for_screen=True)
+    source._file = signal.SIGKILL  # type: ignore[assignment]
+    assert (await source.swarm_at(turned_ns + 100 * NS_PER_S)).events == ()
+    await source.close()
+
+
+async def test_leaving_does_not_wait_for_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turned_ns = with_a_detour(tmp_path / "old.db", told=False)
+    monkeypatch.setattr(recorded_changes, "MANY_SAMPLES", 10)
+    monkeypatch.setattr(recorded_changes, "find_in", time.sleep)
+    monkeypatch.setattr(replay, "WAIT_S", 0.0)
+    source = ReplaySource(str(tmp_path / "old.db"), for_screen=True)
+    source._file = 1000.0  # type: ignore[assignment]  # seconds
+    assert (await source.swarm_at(turned_ns + 100 * NS_PER_S)).events == ()
+    await source.close()
 
 
 async def test_changes_that_the_collector_told_are_shown_as_it_told_them(tmp_path: Path) -> None:

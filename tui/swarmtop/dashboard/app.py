@@ -31,7 +31,6 @@ from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.dashboard.planner.jobs import Advising
 from swarmtop.dashboard.planner.planner import Planner
-from swarmtop.dashboard.planner.questions import WorkerEnded
 from swarmtop.dashboard.planner.thread import Analyst
 from swarmtop.dashboard.playback import Travel
 from swarmtop.dashboard.screens.page import Page
@@ -45,6 +44,7 @@ from swarmtop.dashboard.terminal.first_write import FirstWrite
 from swarmtop.dashboard.terminal.redraw_rate import Pace, bytes_per_s
 from swarmtop.dashboard.widgets.colours import ANSI
 from swarmtop.dashboard.widgets.strips import Ink
+from swarmtop.errors import WorkerEnded
 from swarmtop.sources.source import Source, SourceError, can_be_told, is_recording, lists_members
 
 if TYPE_CHECKING:

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import gc
-import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from swarm_collector.process.memory import hand_back
 from swarm_protocol.layer_shape import LayerShape
-from swarm_protocol.messages.samples import CHANGE_KINDS, Sample
 from swarm_protocol.snapshot.swarm import Event, Member, State, Swarm
 from swarm_protocol.text import safe
 from swarm_storage.csv_format import chunks
@@ -27,15 +24,18 @@ from swarm_storage.errors import StoreError
 from swarm_storage.history.initial_view import before_departures, measured_for
 from swarm_storage.history.members import list_members, members_at, members_until
 from swarm_storage.store import open_store
+from swarmtop.errors import WorkerEnded
 from swarmtop.option_types import at_ns
+from swarmtop.sources import recorded_changes
 from swarmtop.sources.source import History, Mode, SourceError, Span
 from swarmtop.text import quantities
 
-LOOKED_THROUGH: Final = 500_000  # samples, the first: an hour of 20 nodes under a dashboard, in some 10 s
+if TYPE_CHECKING:
+    from swarmtop.worker_process.process import WorkerProcess
+
 WAIT_S: Final = 2.0  # for changes to be found, before the moment is shown without
 MANY: Final = 100  # members; the links of fewer are read before a frame of members could be drawn
 DEPARTURES_TRIED: Final = 20  # moments at which machines went; each is a state rebuilt
-_CHANGES_OF: Final = ("link", "uplink", "compute", "host", "event")
 
 _T = TypeVar("_T")
 
@@ -60,6 +60,8 @@ class ReplaySource:
         self._span: Span | None = None
         self._finding: asyncio.Task[tuple[Event, ...]] | None = None
         self._closing = threading.Event()
+        self._worker: WorkerProcess | None = None  # that looks for changes
+        self._file = file
 
     async def members(self) -> tuple[Member, ...]:
         """Return many members; few are read with their links before they could be drawn."""
@@ -161,20 +163,25 @@ class ReplaySource:
         return self._finding
 
     def _find_changes(self) -> tuple[Event, ...]:
-        marks = ", ".join("?" for _ in CHANGE_KINDS)
-        if self._reader.query(f"SELECT 1 FROM event_sample WHERE kind IN ({marks}) LIMIT 1", CHANGE_KINDS):
+        if recorded_changes.are_stored(self._reader):
             return ()
-        from swarm_collector.changes.recorded_changes import recorded_changes  # only for old recordings
+        if self._for_screen and recorded_changes.take_long(self._reader):
+            return self._found_elsewhere()
+        return recorded_changes.find(self._reader, self._closing.is_set)
 
-        names = {row.node_id: row.name for row in self._reader.nodes()}
-        found = tuple(recorded_changes(self._samples(), lambda node_id: names.get(node_id, node_id)))
-        gc.collect()  # the interpreter keeps some freed objects for its next ones, which hold what lies around them
-        hand_back()  # what was known of each link: 60 MB of 32,000
-        return found
+    def _found_elsewhere(self) -> tuple[Event, ...]:
+        """The same in a worker process, so that keys need not wait; none if it is killed."""
+        from swarmtop.worker_process.process import WorkerProcess  # brings numpy
 
-    def _samples(self) -> Iterator[tuple[str, Sample]]:
-        samples = itertools.islice(self._reader.samples(kinds=_CHANGES_OF), LOOKED_THROUGH)
-        return itertools.takewhile(lambda _: not self._closing.is_set(), samples)
+        self._worker = worker = WorkerProcess()
+        try:
+            if self._closing.is_set():
+                return ()
+            return worker.answer(recorded_changes.find_in, self._file)
+        except WorkerEnded:
+            return ()
+        finally:
+            worker.close()
 
     async def history(
         self, metric: str, node_id: str, peer_id: str | None, since_ns: int, until_ns: int, points: int
@@ -194,6 +201,8 @@ class ReplaySource:
 
     async def close(self) -> None:
         self._closing.set()
+        if self._worker is not None:
+            self._worker.close()
         if self._finding is not None:
             await asyncio.wait((self._finding,))
         await asyncio.to_thread(self._store.close)

@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from swarmtop.dashboard import workers
-from swarmtop.dashboard.planner.questions import WorkerEnded
 from swarmtop.dashboard.state.plan_history import survey
+from swarmtop.errors import WorkerEnded
 from swarmtop.sources.source import SourceError, is_recording
 
 if TYPE_CHECKING:

@@ -17,14 +17,14 @@ from swarm_predict.search.limits import EXACT_NODES
 from swarm_predict.types import Plan, Prediction, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.dashboard.planner import questions
-from swarmtop.dashboard.planner.questions import WorkerEnded
+from swarmtop.errors import WorkerEnded
 
 if TYPE_CHECKING:
     from swarm_predict.model.shapes import ModelShape
     from swarmtop.analysis.analysis import Analysis
     from swarmtop.analysis.open_question import CompleteQuestion, OpenQuestion
-    from swarmtop.dashboard.planner.process import WorkerProcess
     from swarmtop.dashboard.state.advice import Advice
+    from swarmtop.worker_process.process import WorkerProcess
 
 _Answer = TypeVar("_Answer")
 _Arguments = TypeVarTuple("_Arguments")
@@ -72,7 +72,7 @@ class Planner:
             if self._closed:
                 raise WorkerEnded("the dashboard has ended")
             if self._process is None:
-                from swarmtop.dashboard.planner.process import WorkerProcess  # brings numpy
+                from swarmtop.worker_process.process import WorkerProcess  # brings numpy
 
                 self._process = WorkerProcess()
             return self._process

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from swarmtop.dashboard.state.advice import Advice
 
 
-class WorkerEnded(RuntimeError):
-    """The worker process was killed, or could not be started. One line that says how."""
-
-
 def analyse(swarm: Swarm, model: ModelShape, workload: Workload, previous: Analysis | None) -> Analysis:
     """Return the plan of a frame and its ranking."""
     from swarmtop.analysis import analysis

@@ -16,7 +16,6 @@ from swarmtop.dashboard.keymap import Action
 from swarmtop.dashboard.lines.placement import placement_lines
 from swarmtop.dashboard.lines.styled import Block, clean, line
 from swarmtop.dashboard.options import StudyPlacement
-from swarmtop.dashboard.planner.questions import WorkerEnded
 from swarmtop.dashboard.screens import save_or_copy
 from swarmtop.dashboard.screens.overlays import Help, Picker
 from swarmtop.dashboard.screens.page import ListPage
@@ -25,6 +24,7 @@ from swarmtop.dashboard.state.planner_question import Question
 from swarmtop.dashboard.state.view import View
 from swarmtop.dashboard.state.what_if import Step, same
 from swarmtop.dashboard.widgets.strips import Ink
+from swarmtop.errors import WorkerEnded
 
 if TYPE_CHECKING:
     from swarm_predict.advice.whatif import Edit, WhatIf

@@ -1,6 +1,6 @@
-"""The worker process: answer the questions of `process`, one at a time, until the dashboard ends.
+"""The worker process: call the functions that `process` names, one at a time, until the dashboard ends.
 
-`python -m swarmtop.dashboard.planner.worker`
+`python -m swarmtop.worker_process.program`
 
 Questions come on stdin, answers go to stdout. When the dashboard is gone, even by kill -9, stdin ends and so does this
 process, in the middle of a search too. Works on every POSIX system, unlike prctl.
@@ -17,7 +17,7 @@ import traceback
 from typing import BinaryIO, cast
 
 from swarm_collector.process.memory import hand_back
-from swarmtop.dashboard.planner import messages
+from swarmtop.worker_process import messages
 
 
 def main() -> None:

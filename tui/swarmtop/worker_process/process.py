@@ -1,7 +1,9 @@
-"""Start the worker process when a question comes, hand it one question at a time, and end it when none comes.
+"""Call functions in a worker process: it starts when a question comes, and ends some time after the last one.
+
+A search in a process of its own delays no key of the dashboard, and its memory is free again when the process ends.
 
 One thread owns the process. `concurrent.futures` would start a second helper process, import the command line's module
-again, and leave its workers behind where the dashboard is killed.
+again, and leave its workers behind where this process is killed.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Final, TypeVar, TypeVarTuple, cast
 
 from swarm_protocol.text import safe
-from swarmtop.dashboard.planner import messages
-from swarmtop.dashboard.planner.questions import WorkerEnded
+from swarmtop.errors import WorkerEnded
+from swarmtop.worker_process import messages
 
 IDLE_S: Final = 10.0  # without a question: people who move through a recording ask more often
 TRIES: Final = 2  # for each question: a process that was killed is replaced once
-WORKER: Final = "swarmtop.dashboard.planner.worker"
+WORKER: Final = "swarmtop.worker_process.program"
 LAST_WORDS_BYTES: Final = 2000  # of the worker's stderr
 
 _Answer = TypeVar("_Answer")
@@ -47,7 +49,7 @@ class _Running:
 
 
 class WorkerProcess:
-    """The process of `worker`. `idle_s`: seconds without a question after which it ends."""
+    """The process of `program`. `idle_s`: seconds without a question after which it ends."""
 
     def __init__(self, idle_s: float = IDLE_S) -> None:
         self._idle_s = idle_s
@@ -55,7 +57,7 @@ class WorkerProcess:
         self._lock = threading.Lock()  # of what follows
         self._running: _Running | None = None
         self._closed = False
-        threading.Thread(target=self._serve, name="planner-process", daemon=True).start()
+        threading.Thread(target=self._serve, name="worker-process", daemon=True).start()
 
     @property
     def pid(self) -> int | None:
@@ -69,7 +71,7 @@ class WorkerProcess:
         job = _Job((function, arguments))
         with self._lock:
             if self._closed:
-                raise WorkerEnded("the dashboard has ended")
+                raise WorkerEnded("the worker process is closed")
             self._jobs.put(job)
         return cast("_Answer", job.answer.result())
 
@@ -110,7 +112,7 @@ class WorkerProcess:
             except (EOFError, BrokenPipeError):
                 how = self._end()
                 if not left or self._closed:
-                    raise WorkerEnded(f"the planner's process {how}") from None
+                    raise WorkerEnded(f"the worker process {how}") from None
             else:
                 return cast("tuple[Any, Exception | None]", messages.decode(answer))
         raise AssertionError
@@ -119,12 +121,12 @@ class WorkerProcess:
         """Return the process. Raises WorkerEnded."""
         with self._lock:
             if self._closed:
-                raise WorkerEnded("the dashboard has ended")
+                raise WorkerEnded("the worker process is closed")
             if self._running is None:
                 try:
                     self._running = _start()
                 except OSError as error:
-                    raise WorkerEnded(f"the planner's process cannot be started: {error.strerror}") from error
+                    raise WorkerEnded(f"the worker process cannot be started: {error.strerror}") from error
             return self._running
 
     def _end(self) -> str:

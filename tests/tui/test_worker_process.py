@@ -24,11 +24,12 @@ from swarm_predict.types import PredictError, Workload
 from swarm_protocol.snapshot.links.compact_links import CompactColumn, compacted
 from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.dashboard.app import Dashboard
-from swarmtop.dashboard.planner import messages, questions
+from swarmtop.dashboard.planner import questions
 from swarmtop.dashboard.planner.planner import Planner
-from swarmtop.dashboard.planner.process import WorkerProcess
-from swarmtop.dashboard.planner.questions import WorkerEnded
-from swarmtop.dashboard.planner.worker import portable
+from swarmtop.errors import WorkerEnded
+from swarmtop.worker_process import messages
+from swarmtop.worker_process.process import WorkerProcess
+from swarmtop.worker_process.program import portable
 
 WITHIN_S = 60.0  # on a machine as busy as can be; nothing waits for it to pass
 
@@ -174,7 +175,7 @@ def fail() -> NoReturn:
 def test_error_arrives_as_itself_with_its_traceback(worker: WorkerProcess) -> None:
     with pytest.raises(ValueError, match="invalid literal") as caught:
         worker.answer(int, "x")
-    assert "worker.py" in caught.value.__notes__[0]
+    assert "program.py" in caught.value.__notes__[0]
     assert worker.answer(int, "7") == 7  # and it goes on
 
 
@@ -212,29 +213,29 @@ def test_worker_killed_in_the_middle_of_a_question_is_asked_again(worker: Worker
 
 def test_worker_that_is_killed_each_time_says_how(worker: WorkerProcess) -> None:
     kill(worker, 2)
-    with pytest.raises(WorkerEnded, match=r"^the planner's process was ended by SIGKILL$"):
+    with pytest.raises(WorkerEnded, match=r"^the worker process was ended by SIGKILL$"):
         worker.answer(time.sleep, WITHIN_S)
     assert worker.answer(int, "7") == 7  # the next question has a new one
 
 
 def test_worker_that_cannot_start_says_why(worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(WorkerEnded, match=r"^the planner's process cannot be started: No such file or directory$"):
+    with pytest.raises(WorkerEnded, match=r"^the worker process cannot be started: No such file or directory$"):
         worker.answer(int, "7")
 
 
 def test_worker_that_ends_by_itself_says_its_last_line(worker: WorkerProcess) -> None:
-    with pytest.raises(WorkerEnded, match=r"^the planner's process ended with exit code 3: no space left$"):
+    with pytest.raises(WorkerEnded, match=r"^the worker process ended with exit code 3: no space left$"):
         worker.answer(exec, "import os, sys; sys.stderr.write('no space left\\n'); sys.stderr.flush(); os._exit(3)")
 
 
 async def test_screen_says_that_the_worker_was_killed() -> None:
     def killed(*_: Any) -> NoReturn:
-        raise WorkerEnded("the planner's process was ended by SIGKILL")
+        raise WorkerEnded("the worker process was ended by SIGKILL")
 
     app = Dashboard(fakes.FakeSource(fakes.swarm()), fakes.options(analyse=killed))
     async with app.run_test(size=(120, 24)) as pilot:
-        await fakes.until(pilot, lambda: "no plan: the planner's process was ended by SIGKILL" in app.notice())
+        await fakes.until(pilot, lambda: "no plan: the worker process was ended by SIGKILL" in app.notice())
 
 
 # ---------------------------------------------------------------- no process is left
@@ -278,7 +279,7 @@ def test_close_ends_a_question_and_its_process(worker: WorkerProcess) -> None:
 def test_worker_ends_with_a_dashboard_that_is_killed(busy: bool) -> None:
     code = f"""
 import os, threading, time
-from swarmtop.dashboard.planner.process import WorkerProcess
+from swarmtop.worker_process.process import WorkerProcess
 worker = WorkerProcess()
 print(worker.answer(os.getpid), flush=True)
 if {busy}:
