@@ -144,6 +144,7 @@ async def _serve(
         server = Server(SwarmState(settings, store_client, Clock(), rng))
     except StoreError as error:  # damage that only a full read finds
         raise Unusable(str(error)) from error
+    _remove_ready(chosen.ready_file)  # of a collector that was killed: who waits for the file waits for this one
     try:
         host, port = await server.start(chosen.host, chosen.port)
     except ListenError as error:
@@ -166,6 +167,7 @@ async def _serve(
     asked = asyncio.ensure_future(ending.asked())
     await asyncio.wait([broken, asked], return_when=asyncio.FIRST_COMPLETED)
     _notify_systemd("STOPPING=1")
+    _remove_ready(chosen.ready_file)
     _log.info("stopping: %s", ending.why or "an internal error")
     await server.stop()
     summing_up.cancel()
@@ -232,6 +234,12 @@ def set_up_logging() -> LogFilter:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # a bad request is the sender's fault, not news
     return limit
+
+
+def _remove_ready(path: Path | None) -> None:
+    if path is not None:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _write_ready(path: Path, where: str) -> None:

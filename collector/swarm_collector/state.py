@@ -323,8 +323,7 @@ class SwarmState:
         self._notice(line)
 
     def _store_recovered(self, was: str) -> None:
-        _log.warning("storing again (it was: %s)", safe(was))
-        line = "storing again; the probes have kept what was measured meanwhile"
+        line = f"storing again (it was: {safe(was, limit=180)}); the probes have kept what was measured meanwhile"
         self.report(NodeEvent(None, "disk", line))
         self._notice(line)
 

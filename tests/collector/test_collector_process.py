@@ -199,13 +199,31 @@ async def test_it_ends_with_a_parent_that_was_killed(tmp_path):
     assert parent.stdout is not None
     pid, *said = (await asyncio.wait_for(parent.stdout.readline(), 30)).decode().split()
     assert said[:2] == ["listening", "on"]
+    async with asyncio.timeout(WAIT_S):
+        while not ready.exists():  # noqa: ASYNC110 - no event says this
+            await asyncio.sleep(0.01)
+    assert ready.read_text().strip() == said[2]
     parent.kill()
     await parent.wait()
     async with asyncio.timeout(WAIT_S):
         while (open_lock := locked(tmp_path / "swarm.db")) is not None:
             assert open_lock == int(pid)
             await asyncio.sleep(0.05)
-    assert ready.read_text().strip() == said[2]
+    assert not ready.exists()  # who waits for the next collector must not find this one's
+
+
+async def test_the_ready_file_is_there_while_connections_are_accepted(tmp_path):
+    """A script that starts the collector again and waits for the file went on before the collector was ready."""
+    ready = tmp_path / "ready"
+    ready.write_text("127.0.0.1:1\n")  # of a collector that was killed
+    async with running(tmp_path, "--ready-file", str(ready)) as child:
+        async with asyncio.timeout(WAIT_S):
+            while not ready.exists():  # noqa: ASYNC110 - no event says this
+                await asyncio.sleep(0.01)
+        assert ready.read_text() == f"127.0.0.1:{child.port}\n"
+        child.process.send_signal(signal.SIGTERM)
+        assert await child.ended() == 0
+    assert not ready.exists()
 
 
 def locked(path: Path) -> int | None:

@@ -125,7 +125,8 @@ def describe(status: Status, now_ns: int) -> list[str]:
         for kind, (sent, received) in status.today.items()
     )
     traffic = ", ".join(f"{safe(name)} {count}" for name, count in status.counters.items())
-    spool = f"{status.spool_batches} batches wait ({gib(status.spool_bytes) * 1024:.1f} MiB on disk)"
+    waiting = "1 batch waits" if status.spool_batches == 1 else f"{status.spool_batches} batches wait"
+    spool = f"{waiting} ({gib(status.spool_bytes) * 1024:.1f} MiB on disk)"
     rows = {
         "probe": f"{safe(status.name)} (node {safe(status.node_id)}), process {status.pid}, {safe(status.version)}",
         "since": f"{iso_utc(status.started_ns)}, these lines are {age_s} s old",

@@ -333,7 +333,7 @@ class Writer:
 
     def _answer(self, tasks: list[Task]) -> None:
         if self._trouble is not None:
-            _log.warning("writing to %s again", self._name)
+            _log.debug("writing to %s again", self._name)  # the owner is told, and logs it
             self._trouble, self._pause_s = None, RETRY_S[0]
         self.committed_at_s = time.monotonic()
         acknowledged = {
@@ -355,7 +355,7 @@ class Writer:
         if isinstance(error, Corrupt | NotADatabase) and not isinstance(error, DiskFailed):
             self.stop_intake(error)
         elif self._trouble is None or type(self._trouble) is not type(error):
-            _log.error("%s; intake is paused and tried again", error)
+            _log.debug("%s; intake is paused and tried again", error)
         with self._wake:
             tasks = [*tasks, *self._queue]
             self._queue.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -132,6 +133,21 @@ def test_export_to_a_pipe_has_the_columns_that_scripts_rely_on(
         "2026-11-23T14:09:00.000000Z,attic,kiln-07,direct,100,1,20.0,29.0,30.0,40.0,10.0,,,false,user",
         "2026-11-23T14:09:00.000000Z,kiln-07,attic,direct,100,1,20.0,29.0,30.0,40.0,10.0,,,false,user",
     ]
+
+
+def test_an_export_of_the_last_hour_of_an_old_recording_says_why_it_is_empty(
+    database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Relative times count from now, and a header alone looked like a swarm without links."""
+    assert export(database, "--kind", "link", "--since", "-1h") == 0
+    told = capsys.readouterr()
+    assert told.out.count("\n") == 1
+    assert re.fullmatch(
+        r"no rows: \S+ covers 2026-11-23T\S+Z to 2026-11-23T\S+Z; --since -1h is later \(-1h counts from now\)\n",
+        told.err,
+    )
+    assert export(database, "--kind", "link", "--until", "2026-11-01") == 0
+    assert capsys.readouterr().err.endswith("; --until 2026-11-01 is earlier\n")
 
 
 def test_export_without_a_kind_makes_one_file_a_kind(

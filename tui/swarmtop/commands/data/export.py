@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Final, cast
 
 from swarm_protocol.text import safe
+from swarm_protocol.units import iso_utc
 from swarmtop.errors import DONE, CommandError
 from swarmtop.option_types import at_ns, when
 from swarmtop.parsed_options import open_source
 from swarmtop.progress import progress
 from swarmtop.shared_options import add_source
-from swarmtop.sources.source import Source
+from swarmtop.sources.source import Source, Span, is_recording
 from swarmtop.text.parquet import ParquetFile
 
 EXAMPLE: Final = """
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
     async def work() -> None:
         try:
+            if is_recording(source):
+                _warn_if_outside(args, await source.span(), since_ns, until_ns)
             if folder is not None:
                 for kind in (args.kind,) if args.kind else KINDS:
                     await _to_file(source, kind, since_ns, until_ns, folder / f"{kind}.{ending}", ending)
@@ -82,6 +85,15 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.nullcontext() if to_screen else progress(f"exporting from {source.title}"):
         asyncio.run(work())
     return DONE
+
+
+def _warn_if_outside(args: argparse.Namespace, span: Span, since_ns: int, until_ns: int) -> None:
+    """Say why an old recording has no rows of the last hour."""
+    covered = f"{safe(Path(args.db).name)} covers {iso_utc(span.first_ns)[:19]}Z to {iso_utc(span.last_ns)[:19]}Z"
+    if since_ns > span.last_ns:
+        print(f"no rows: {covered}; --since {safe(args.since)} is later (-1h counts from now)", file=sys.stderr)
+    elif until_ns < span.first_ns:
+        print(f"no rows: {covered}; --until {safe(args.until)} is earlier", file=sys.stderr)
 
 
 def _folder(target: str | None, kind: str | None, ending: str) -> Path | None:
