@@ -35,8 +35,8 @@ EVERY_ADDRESS: Final = "0.0.0.0"
 _EPILOG: Final = """\
 example:
   SWARMTOP_TOKEN="$(openssl rand -hex 16)" swarm-collector --listen 0.0.0.0:9470 --store sqlite:///swarm.db
-  (then, here, for each machine:  swarmtop invite, which prints the line to paste there
-   and to look at it:             SWARMTOP_TOKEN=… swarmtop --connect THIS_HOST:9470)
+  Then run `swarmtop invite` here, once for each machine: it prints the line to paste there. To watch the swarm:
+  SWARMTOP_TOKEN=… swarmtop --connect THIS_HOST:9470
 
 Each setting can also be given in a TOML file (--config) or in the environment:
   listen = "0.0.0.0:9470"          SWARM_COLLECTOR_LISTEN=0.0.0.0:9470
@@ -79,13 +79,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         "transfers-a-day",
         "SIZE",
-        f"bytes a day of upload tests for each member, in and out: 16MiB, 2GiB (default {size_text(DAILY_BYTES)})",
+        f"maximum size of upload tests per member and day, in and out: 16MiB, 2GiB (default {size_text(DAILY_BYTES)})",
     ),
     Setting("state", "DIR", "folder of the collector's secret and its default store"),
     Setting("insecure", "", "accept plain text from other machines too; anyone on the path can read and change it"),
-    Setting("proxy-cert", "FILE", "certificate (PEM) of a TLS proxy on this machine that members come through"),
+    Setting("proxy-cert", "FILE", "certificate (PEM) of the TLS proxy on this machine through which members connect"),
     Setting("show-addresses", "", "let viewers see the members' addresses"),
-    Setting("wheel", "FILE", "what /wheel serves to volunteers: a wheel's file, none (default: this installation's)"),
+    Setting("wheel", "FILE", "wheel served to volunteers at /wheel: a file, or none (default: this installation)"),
     Setting("exit-with-parent", "", "end when the program that started this one does"),
     Setting("ready-file", "FILE", "write HOST:PORT there once connections are accepted"),
 )
@@ -114,7 +114,7 @@ def options_parser() -> argparse.ArgumentParser:
     """Return the parser; `--help` and the reference page are made from it."""
     parser = argparse.ArgumentParser(
         prog="swarm-collector",
-        description="Receives and stores what the probes of a swarm measure, and streams it to dashboards.",
+        description="Receive and store what the probes of a swarm measure, and stream it to dashboards.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

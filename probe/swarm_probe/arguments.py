@@ -43,7 +43,7 @@ class _Parser(argparse.ArgumentParser):
 def probe_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="swarm-probe",
-        description="Measures this machine and its paths to the other members of a swarm, for swarmtop.",
+        description="Measure this machine and its paths to the other members of a swarm, for swarmtop.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -70,22 +70,24 @@ def probe_parser() -> argparse.ArgumentParser:
         "--interface",
         metavar="NAME",
         type=_interface,
-        help="measure members through this network interface alone, as eth0 (default: as the system routes)",
+        help="measure members only through this network interface, such as eth0 (default: as the system routes)",
     )
     parser.add_argument(
         "--bind",
         metavar="ADDRESS",
         type=_own_address,
-        help="measure members from this address of the machine alone (default: from all)",
+        help="measure members only from this address of the machine (default: from all)",
     )
     parser.add_argument("--name", metavar="N", help="name of this machine in the swarm (default: the host's name)")
     _add_state(parser)
     usual = "memory offered for layers (default: the GPU's; without one, half of the RAM)"
     parser.add_argument("--offer-gib", metavar="GIB", type=_gib, help=usual)
-    daily = "most bytes in any 24 hours, both directions: 50MB, 2GB, none (default: 50MB); the swarm can only lower it"
+    daily = (
+        "maximum bytes sent and received in any 24 hours: 50MB, 2GB, none (default: 50MB); the swarm can only lower it"
+    )
     parser.add_argument("--daily-bytes", metavar="SIZE", type=_daily, default=DAILY_BYTES, help=daily)
     budget = (
-        "most processor time for layer timing, all cores together: 10m (a day; a fifth of it in an hour), "
+        "maximum CPU time for layer timing, all cores together: 10m (a day; a fifth of it in an hour), "
         f"2m/hour,10m/day, 0 (never), none (default: {USUAL} for each core)"
     )
     parser.add_argument("--compute-budget", metavar="TIME", type=_allowance, help=budget)
@@ -101,7 +103,7 @@ def probe_parser() -> argparse.ArgumentParser:
 def status_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="swarm-probe status",
-        description="Shows the state of the probe on this machine; exit code 3 where none runs or it has no collector.",
+        description="Show the state of the probe on this machine; exit code 3 where none runs or it has no collector.",
         epilog="example:\n  swarm-probe status --state /var/lib/swarmtop",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -114,7 +116,7 @@ def status_parser() -> argparse.ArgumentParser:
 def forget_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="swarm-probe forget",
-        description="Has the collector delete everything it has stored about this machine; stop the probe first.",
+        description="Delete everything the collector has stored about this machine; stop the probe first.",
         epilog="example:\n  swarm-probe forget --state /var/lib/swarmtop",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -113,7 +113,9 @@ def add_baselines(parser: argparse._ActionsContainer) -> None:
 def add_arrivals(parser: argparse.ArgumentParser) -> None:
     """Define the request rate, lengths and concurrency of a service with many users."""
     group = parser.add_argument_group("many users")
-    group.add_argument("--arrivals", type=per_second, metavar="R/s", help="request arrival rate, as 0.5/s or 30/min")
+    group.add_argument(
+        "--arrivals", type=per_second, metavar="R/s", help="request arrival rate, for example 0.5/s or 30/min"
+    )
     group.add_argument(
         "--generate",
         type=lengths,
@@ -169,7 +171,7 @@ def _add_model_and_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--running",
         metavar="PLACEMENT",
-        help="the placement that runs now, as a:0-20,b:21-31 (default: as the data source reports)",
+        help="the placement that runs now, for example a:0-20,b:21-31 (default: as the data source reports)",
     )
     group.add_argument(
         "--client", metavar="NODE", help="node that receives the tokens (default: the file's, else the first stage)"

@@ -62,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME|PATH",
-        help="of Petals: which model (default: the one most servers hold); of llama-bench: what was run (default: told "
-        "by its file's name or its parameters)",
+        help="for petals: the model to import (default: the one most servers hold); for llama-bench: the model that "
+        "was run (default: from its file's name or its parameters)",
     )
     parser.add_argument("--unit", choices=("ms", "s", "us"), default="ms", help="for a matrix: unit of its cells (ms)")
     table = "\n".join(f"  {name:<11} {known.help}" for name, known in FORMATS.items())

@@ -109,9 +109,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs", metavar="FILE.toml", help="append each measurement to a file of runs, for swarmtop calibrate"
     )
-    parser.add_argument("--label", metavar="NAME", help="name of its row (default: the endpoint)")
+    parser.add_argument("--label", metavar="NAME", help="label of the stored runs (default: the endpoint)")
     parser.add_argument(
-        "--baseline", action="store_true", help="mark it as a service to compare with, not this swarm's own engine"
+        "--baseline",
+        action="store_true",
+        help="record this endpoint as a service to compare with, not as this swarm's engine",
     )
     add_source(parser)
     add_question(parser)
