@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.listen is not None and (args.swarm, args.nodes, args.db, args.connect) != (None,) * 4:
         raise CommandError("--listen starts a collector here; it does not go with --swarm, --db or --connect")
-    if args.swarm is not None or args.db is not None:
+    if args.swarm is not None or args.nodes is not None or args.db is not None:
         return show(open_source(args, for_screen=True))
     from swarmtop.commands.invite import invite  # websockets and asyncio: no file pays for them
     from swarmtop.local import operator_client
