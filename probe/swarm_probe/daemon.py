@@ -263,11 +263,16 @@ class Daemon:
             self._node_id = welcome.node_id
             self._retained.joined(time.monotonic_ns())
             self._paths.joined(self._link.collector_host, welcome.stun_ports, self._on_reach)
-        if state != self._link_state:  # the same failure again is not logged
-            going_on = "; measuring continues, trying again" if state.kind == "away" else ""
-            log.info("%s%s", state.text, going_on)
+        # the same failure again is not logged, and the program ends with a refusal as its last line
+        if state != self._link_state and state.kind != "refused":
+            log.info("%s%s", state.text, self._going_on() if state.kind == "away" else "")
         self._link_state = state
         self._write_status()
+
+    def _going_on(self) -> str:
+        if self._plan is not None:
+            return "; measuring continues, trying again"
+        return "; trying again: is a collector running there, and its port open?"
 
     # ------------------------------------------------------------ tasks
 

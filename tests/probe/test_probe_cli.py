@@ -125,6 +125,7 @@ async def test_a_wrong_token_ends_it_with_one_line(collector: FakeCollector, sta
     probe = await start("--join", f"127.0.0.1:{collector.port}", token="no")
     assert await probe.ended() == 2
     assert probe.lines[-1] == f"swarm-probe: 127.0.0.1:{collector.port} refused this probe: wrong token"
+    assert sum("refused" in line for line in probe.lines) == 1
 
 
 async def test_an_absent_collector_is_one_line_however_often_it_is_tried(collector: FakeCollector, start) -> None:
@@ -134,9 +135,10 @@ async def test_an_absent_collector_is_one_line_however_often_it_is_tried(collect
     await collector.start()
     await probe.line_with("joined")
     said = [line[9:] for line in probe.lines]
-    assert said == [
+    assert said == [  # nothing is measured before there was a plan
         f"connecting to 127.0.0.1:{collector.port}",
-        f"cannot reach 127.0.0.1:{collector.port} (Connection refused); measuring continues, trying again",
+        f"cannot reach 127.0.0.1:{collector.port} (Connection refused); "
+        "trying again: is a collector running there, and its port open?",
         said[-1],
     ]
     assert await probe.end(signal.SIGTERM) == 0

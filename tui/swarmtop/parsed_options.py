@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from swarm_predict.calibration.fit import Calibration
     from swarm_predict.priors.posterior import Priors
     from swarm_predict.serving.lengths import Lengths
-    from swarm_protocol.messages.operator_messages import Operator
     from swarm_protocol.snapshot.swarm import Swarm
     from swarmtop.sources.source import Source
 
@@ -272,11 +272,11 @@ def _refuse_other_engine(name: str, engines: tuple[str, ...], engine: str) -> No
         )
 
 
-def open_source(args: argparse.Namespace, operator: Operator | None = None, *, for_screen: bool = False) -> Source:
+def open_source(args: argparse.Namespace, *, for_screen: bool = False) -> Source:
     """Open the source of --swarm, --nodes, --db or --connect; without any, the collector on this machine.
 
     Raises SourceError if a file is unusable. A collector is not contacted before the first frame.
-    `operator`: of a collector that this user runs on this machine. `for_screen`: for the dashboard.
+    `for_screen`: for the dashboard.
     """
     if args.at is not None and args.db is None:
         raise CommandError("--at stands in the past of a database; give it with --db FILE")
@@ -292,6 +292,7 @@ def open_source(args: argparse.Namespace, operator: Operator | None = None, *, f
         from swarmtop.sources.replay import ReplaySource
 
         return ReplaySource(args.db, args.at, for_screen=for_screen)
+    from swarmtop.local.own_collector import operator_on
     from swarmtop.sources.live import LiveSource
 
     host, port = args.connect or (LOOPBACK, DEFAULT_PORT)
@@ -302,5 +303,5 @@ def open_source(args: argparse.Namespace, operator: Operator | None = None, *, f
         pin=args.fingerprint,
         insecure=args.insecure,
         compact=for_screen,
-        operator=operator,
+        operator=partial(operator_on, port),
     )

@@ -108,16 +108,17 @@ class ViewerSession:
         if not isinstance(message, Subscribe):
             raise SessionOver("the first message must be a subscribe")
         refusal = None
+        operator = self._is_operators(message.operator)  # who needs no token
         if message.protocol != VIEW_PROTOCOL_VERSION:
             refusal = (
                 f"this viewer speaks protocol {message.protocol}, the collector {VIEW_PROTOCOL_VERSION}; update both"
             )
-        elif not token_matches(self._swarm.token, message.token):
+        elif not operator and not token_matches(self._swarm.token, message.token):
             refusal = "wrong or missing token; ask the swarm's operator and give it with --token"
         if refusal is not None:
             await self._send(Notice(text=refusal, final=True))
             raise SessionOver(refusal)
-        self._operator = self._is_operators(message.operator)
+        self._operator = operator
         return message
 
     # ------------------------------------------------------------ the two tasks

@@ -123,6 +123,10 @@ async def test_a_wrong_token_is_told_to_the_person_and_the_connection_ends(tmp_p
             await asyncio.wait_for(viewer.connection.wait_closed(), 10)
         async with rig.viewer(token="secret") as viewer:
             assert len(await viewer.frame()) == 0
+        async with rig.viewer(operator=rig.server.operator_requests.secret) as viewer:  # who made the token up
+            assert len(await viewer.frame()) == 0
+        async with rig.viewer(operator="guess") as viewer:
+            assert (await viewer.next(Notice)).final
 
 
 @pytest.mark.parametrize("payload", [b"\x00\xff", "text", encode(KeyframeRequest())])

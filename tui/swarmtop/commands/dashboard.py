@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from swarm_protocol.addresses import address_text
@@ -55,19 +56,17 @@ def run(args: argparse.Namespace) -> int:
 
     if args.listen is not None and (args.swarm, args.nodes, args.db, args.connect) != (None,) * 4:
         raise CommandError("--listen starts a collector here; it does not go with --swarm, --db or --connect")
-    if args.swarm is not None or args.db is not None:
+    if args.swarm is not None or args.nodes is not None or args.db is not None:
         return show(open_source(args, for_screen=True))
     from swarmtop.commands.invite import invite  # websockets and asyncio: no file pays for them
     from swarmtop.local import operator_client
+    from swarmtop.local.own_collector import operator_on
     from swarmtop.sources.live import LiveSource
 
     if args.connect is not None:
         host, port = args.connect
-        mine = operator_client.find(None, port)
         elsewhere = "" if is_loopback(host) else address_text(host, port)
-        return show(
-            open_source(args, mine.operator if mine is not None else None, for_screen=True), elsewhere=elsewhere
-        )
+        return show(open_source(args, for_screen=True), elsewhere=elsewhere)
     from swarmtop.local.embedded import home
 
     with home(args.token, args.listen) as found:
@@ -77,10 +76,6 @@ def run(args: argparse.Namespace) -> int:
             client = operator_client.find(str(found.state), port)
             if client is not None:
                 hint, _ = invite(client, host)
-        own = operator_client.find(str(found.state) if found.state is not None else None, found.port)
-        operator = own.operator if own is not None else None
-        return show(
-            LiveSource(found.host, found.port, token=found.token, compact=True, operator=operator),
-            hint,
-            found=found,
-        )
+        operator = partial(operator_on, found.port)
+        source = LiveSource(found.host, found.port, token=found.token, compact=True, operator=operator)
+        return show(source, hint, found=found)

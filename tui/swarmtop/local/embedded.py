@@ -25,6 +25,7 @@ from swarm_protocol.trust.loopback import is_loopback
 from swarmtop.commands.invite import reachable_address
 from swarmtop.errors import UNUSABLE, CommandError
 from swarmtop.local.child_process import Child
+from swarmtop.local.own_collector import operator_on
 from swarmtop.local.supervisor import LocalPrograms, Supervisor
 from swarmtop.parsed_options import LOOPBACK
 from swarmtop.progress import progress
@@ -137,7 +138,7 @@ def collector_at(host: str, port: int, token: str) -> bool:
     """Return whether a collector answers there. Raises SourceError if one does, but refuses this viewer."""
 
     async def ask() -> bool:
-        source = LiveSource(host, port, token=token)
+        source = LiveSource(host, port, token=token, operator=lambda: operator_on(port))
         try:
             await first_frame(source)
         finally:

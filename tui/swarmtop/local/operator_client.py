@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -22,13 +20,12 @@ from swarm_protocol.messages import operator_messages
 from swarm_protocol.messages.probe_messages import OPERATE_PATH
 from swarm_protocol.text import safe
 from swarm_protocol.trust import certificate_pins
-from swarm_protocol.trust.identity import default_state_dir
 from swarmtop.errors import UNREACHABLE, CommandError
+from swarmtop.local.own_collector import folders
 
 ASK_WITHIN_S: Final = 10.0
 MAX_ANSWER_BYTES: Final = 64 << 20
 EVERYWHERE: Final = ("0.0.0.0", "::")
-STATE_VARIABLE: Final = "SWARM_COLLECTOR_STATE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +85,6 @@ class OperatorClient:
             certificate_pins.require(where, self.operator.pin, certificate_pins.fingerprint(certificate))
         except certificate_pins.PinError as error:
             raise CommandError(str(error), UNREACHABLE) from error
-
-
-def folders(given: str | None) -> list[Path]:
-    """Return the folders in which a collector of this user may keep its state, the likeliest first."""
-    if given is not None:
-        return [Path(given)]
-    named = os.environ.get(STATE_VARIABLE)
-    default = default_state_dir()
-    return ([Path(named)] if named else []) + [default, default / "local"]
 
 
 def find(given: str | None, port: int | None = None) -> OperatorClient | None:

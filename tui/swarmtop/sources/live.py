@@ -81,12 +81,12 @@ class LiveSource:
         pins_folder: Path | None = None,
         rate_hz: float = 4.0,
         compact: bool = False,
-        operator: Operator | None = None,
+        operator: Callable[[], Operator | None] | None = None,
         rng: random.Random | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`compact`: hold links in as few bytes as a screen needs. `operator`: of the collector that this user runs on
-        this machine, if it is that one."""
+        """`compact`: hold links in as few bytes as a screen needs. `operator`: reads what this user's
+        collector on this machine has left; it makes up another secret at each start."""
         self._compact = compact
         self.title = address_text(host, port)
         self._operator = operator
@@ -297,7 +297,7 @@ class LiveSource:
 
     def _introduction(self) -> Subscribe:
         """With the operator's secret where it is surely the operator's collector that hears it."""
-        mine = self._operator
+        mine = self._operator() if self._operator is not None else None
         if mine is None or not (self._loopback or (self.shown_pin and self.shown_pin == mine.pin)):
             return self._subscribe
         return msgspec.structs.replace(self._subscribe, operator=mine.secret)
