@@ -39,7 +39,7 @@ from swarm_probe.compute.layers.decoder_layer import Weights, build_layers
 from swarm_probe.compute.layers.model_ends import Embedding, Head
 from swarm_probe.compute.timing.convergence import TooSlow, quantile, repeat
 from swarm_probe.compute.timing.device_timing import PASS_MOST_S, is_memory, measure_device
-from swarm_probe.machine.preemption import thread_preemption
+from swarm_probe.operating_system.preemption import thread_preemption
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.probe_messages import ComputeTask
 from swarm_protocol.messages.samples import ComputeSample, RooflineSample

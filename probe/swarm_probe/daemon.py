@@ -25,12 +25,12 @@ from swarm_probe.collector_client.hangups import Strikes
 from swarm_probe.collector_client.join_url import collector_of
 from swarm_probe.compute.supervisor import Compute
 from swarm_probe.daemon_config import PathsMaker, ProbeConfig, real_paths
-from swarm_probe.machine.clock_jumps import ClockWatch
 from swarm_probe.machine.gpu import Gpus
 from swarm_probe.machine.host import Host, usable_cores
 from swarm_probe.measure.dialer import QUIC
 from swarm_probe.measure.retained_members import RetainedMembers
 from swarm_probe.measure.transfers.transfer_tasks import TransferTasks
+from swarm_probe.operating_system.clock_jumps import ClockWatch
 from swarm_probe.owner_limits.compute_budget import USUAL, ComputeBudget
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import TrafficBudget

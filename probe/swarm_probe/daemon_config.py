@@ -10,8 +10,8 @@ import msgspec
 
 from swarm_probe.collector_client.client_times import ClientTimes
 from swarm_probe.compute.limits import ComputeLimits
-from swarm_probe.machine.interfaces import addresses, chosen_link, is_link_local
 from swarm_probe.measure.transfers.leased_transfers import Outcome
+from swarm_probe.operating_system.interfaces import addresses, chosen_link, is_link_local
 from swarm_probe.owner_limits.compute_budget import Allowance
 from swarm_probe.owner_limits.idle_policy import IdlePolicy
 from swarm_probe.owner_limits.traffic_budget import DAILY_BYTES, TrafficBudget

@@ -24,18 +24,13 @@ from swarm_probe.collector_client.certificate_pinning import Certificates, OldCo
 from swarm_probe.collector_client.client_times import Backoff, ClientTimes
 from swarm_probe.collector_client.connection_errors import Ended, closing_words, resting_words, why_not
 from swarm_probe.collector_client.dial import dial
-from swarm_probe.collector_client.hangups import Strikes
+from swarm_probe.collector_client.hangups import Strikes, stay_away
 from swarm_probe.collector_client.join_url import collector_of
 from swarm_probe.collector_client.traffic_meter import Meter
-from swarm_probe.collector_client.websocket import (
-    ClientConnection,
-    MeteredConnection,
-    Opening,
-    open_websocket,
-)
+from swarm_probe.collector_client.websocket import ClientConnection, MeteredConnection, Opening, open_websocket
 from swarm_probe.light_imports import proxies_set
 from swarm_probe.measure.transfers.uplink import look
-from swarm_probe.owner_limits.traffic_budget import BACK_SHARE, TrafficBudget
+from swarm_probe.owner_limits.traffic_budget import TrafficBudget
 from swarm_probe.spool import Spool
 from swarm_probe.wake_ups import WakeUps
 from swarm_protocol.messages.codec import MAX_MESSAGE_BYTES, DecodeError, encode
@@ -194,12 +189,7 @@ class CollectorClient:
     def _rest_s(self) -> float:
         """Return how long to stay away from the collector (it sent too much, or the day is used up), and log it."""
         now_ns = time.time_ns()
-        last, over = self._strikes.last, self._traffic_budget.over(now_ns, BACK_SHARE)
-        wait_s = self._traffic_budget.back_in_s(now_ns) if over else 0.0
-        why = self._meter.day_used
-        if last is not None and (last.kind == "rate" or over) and (left_s := self._strikes.wait_s(now_ns)) > 0:
-            wait_s = max(wait_s, left_s)  # a wait for the day's bytes ends early with a larger --daily-bytes
-            why = last.why if last.kind == "rate" else why
+        wait_s, why = stay_away(self._strikes, self._traffic_budget, self._meter.day_used, now_ns)
         if wait_s > 0:
             self._on_state(ClientState("away", resting_words(self._who, why, now_ns, wait_s)))
         return wait_s

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from swarm_probe.owner_limits.traffic_budget import BACK_SHARE, TrafficBudget
 from swarm_protocol.units import NS_PER_S
 
 FIRST_S: Final = 60.0
@@ -78,3 +79,14 @@ class Strikes(msgspec.Struct):
             draft.replace(self.folder / STATE_FILE)
         except OSError:  # it then holds until the end of this process
             return
+
+
+def stay_away(strikes: Strikes, budget: TrafficBudget, day_used: str, now_ns: int) -> tuple[float, str]:
+    """Return how long from now to stay away from the collector in seconds, because it sent too much or because the
+    day's bytes are used up, and why. `day_used` says the latter."""
+    last, over = strikes.last, budget.over(now_ns, BACK_SHARE)
+    wait_s = budget.back_in_s(now_ns) if over else 0.0
+    if last is not None and (last.kind == "rate" or over) and (left_s := strikes.wait_s(now_ns)) > 0:
+        # a wait for the day's bytes ends early with a larger --daily-bytes
+        return max(wait_s, left_s), last.why if last.kind == "rate" else day_used
+    return wait_s, day_used

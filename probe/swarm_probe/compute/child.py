@@ -8,9 +8,9 @@ import resource
 from collections.abc import Callable
 from typing import Final
 
-from swarm_probe.machine import processes
 from swarm_probe.machine.host import memory
-from swarm_probe.machine.readings import Readings, reason
+from swarm_probe.operating_system import processes
+from swarm_probe.operating_system.readings import Readings, reason
 from swarm_probe.owner_limits.compute_budget import ComputeBudget
 from swarm_protocol.units import BYTES_PER_GIB
 

@@ -1,1 +1,1 @@
-"""Read the state of this machine: processor, memory, GPUs, quotas, and what disturbs a measurement."""
+"""Describe this machine and its GPUs, and detect what spoils a measurement on it."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from swarm_probe.machine.gpu import GpuReading, Gpus
 from swarm_probe.machine.host import cpu_throttles, on_battery
-from swarm_probe.machine.readings import Readings
+from swarm_probe.operating_system.readings import Readings
 
 BUSY_PERCENT: Final = 10.0  # of a GPU's time, by others
 CALM_LOOKS: Final = 3  # in a row: use comes in bursts

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from swarm_probe.machine.readings import reason
+from swarm_probe.operating_system.readings import reason
 
 T = TypeVar("T")
 

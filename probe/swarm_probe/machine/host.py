@@ -17,14 +17,14 @@ from typing import Final
 
 import msgspec
 
-from swarm_probe.machine import system
 from swarm_probe.machine.conditions import Conditions, conditions
 from swarm_probe.machine.gpu import GpuReading, Gpus
-from swarm_probe.machine.pressure import cpu_pressure_percent
-from swarm_probe.machine.readings import Readings, Unreadable
-from swarm_probe.machine.small_files import small_file
 from swarm_probe.machine.system_gpus import AllGpus, all_gpus
-from swarm_probe.machine.tcp_settings import tcp_settings
+from swarm_probe.operating_system import system
+from swarm_probe.operating_system.pressure import cpu_pressure_percent
+from swarm_probe.operating_system.readings import Readings, Unreadable
+from swarm_probe.operating_system.small_files import small_file
+from swarm_probe.operating_system.tcp_settings import tcp_settings
 from swarm_protocol.child_environment import without_secrets
 from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
 from swarm_protocol.messages.samples import EventSample, HostSample

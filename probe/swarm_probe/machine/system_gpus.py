@@ -18,7 +18,7 @@ import msgspec
 from swarm_probe.machine.gpu import GpuReading, Gpus
 from swarm_probe.machine.vendors import amd, intel
 from swarm_probe.machine.vendors.apple import AppleGpu
-from swarm_probe.machine.vendors.sysfs import number
+from swarm_probe.operating_system.sysfs import number
 
 AMD: Final = 0x1002
 INTEL: Final = 0x8086

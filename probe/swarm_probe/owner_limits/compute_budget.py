@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from swarm_probe.machine.readings import reason
+from swarm_probe.operating_system.readings import reason
 from swarm_protocol.units import NS_PER_S
 
 # One measurement of a model takes about 20 s of each core or card, and so does an answer to a challenge at most: this

@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
-from swarm_probe.machine import system
-from swarm_probe.machine.readings import Readings
-from swarm_probe.machine.small_files import small_file
+from swarm_probe.operating_system import system
+from swarm_probe.operating_system.readings import Readings
+from swarm_probe.operating_system.small_files import small_file
 from swarm_protocol.units import BITS_PER_BYTE, NS_PER_S
 
 BUSY_MBPS: Final = 1.0  # a call or a stream takes more; idle programs far less

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from swarm_probe.clocks import Clocks
-from swarm_probe.machine.interfaces import addresses
+from swarm_probe.operating_system.interfaces import addresses
 from swarm_probe.sockets import Target, target
 from swarm_probe.udp.nat_discovery import Finding, NatWatch
 from swarm_probe.udp.udp_socket import Arrival, UdpPort

@@ -6,7 +6,7 @@ import logging
 
 import msgspec
 
-from swarm_probe.machine.interfaces import is_link_local, zones
+from swarm_probe.operating_system.interfaces import is_link_local, zones
 from swarm_probe.owner_limits.egress_policy import LINK_LOCAL, EgressPolicy
 from swarm_probe.sockets import Target, target
 from swarm_probe.udp.rtt_session import RttTarget, behind_nat

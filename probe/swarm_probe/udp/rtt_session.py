@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from swarm_probe.machine import interfaces
+from swarm_probe.operating_system import interfaces
 from swarm_probe.sockets import Target
 from swarm_probe.udp.hole_punching import HolePunch
 from swarm_probe.udp.stamp.stamp_sender import StampSession

@@ -20,7 +20,7 @@ from swarm_probe.compute.timing.convergence import (
     quantile,
     repeat,
 )
-from swarm_probe.machine.preemption import Preemption
+from swarm_probe.operating_system.preemption import Preemption
 
 
 class Clock:

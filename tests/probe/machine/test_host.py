@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +10,13 @@ from typing import Any
 import psutil
 import pytest
 
-from swarm_probe.machine.clock_jumps import ClockWatch
 from swarm_probe.machine.contention import CALM_LOOKS, PATIENCE_LOOKS, Contention
 from swarm_probe.machine.gpu import Gpus
 from swarm_probe.machine.host import Host, cpu_name, memory, torch_version
-from swarm_probe.machine.interfaces import addresses, chosen_link, zones
+from swarm_probe.operating_system.interfaces import addresses
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import Hello, decode_from_probe
 from swarm_protocol.messages.samples import EventSample, HostSample
-from swarm_protocol.units import NS_PER_S
 
 
 class NVMLError(Exception):
@@ -189,64 +186,6 @@ def test_memory_is_that_of_the_container_if_less(tmp_path: Path) -> None:
     assert (found.free_bytes, found.total_bytes) == (600_000, 1_000_000)
     limit.write_text("max\n")
     assert memory(((str(limit), str(used)),)).total_bytes == psutil.virtual_memory().total
-
-
-@pytest.mark.parametrize(
-    ("wall_s", "mono_s", "jump"),
-    [
-        (110.0, 10.0, None),
-        (110.4, 10.0, None),
-        (3710.0, 10.0, "+3600.0 s"),
-        (50.0, 10.0, "-60.0 s"),
-    ],
-)
-def test_a_clock_that_was_set_is_reported_with_its_jump(wall_s: float, mono_s: float, jump: str | None) -> None:
-    watch = ClockWatch(100 * NS_PER_S, 0)
-    event = watch.look(int(wall_s * NS_PER_S), int(mono_s * NS_PER_S))
-    assert (event is not None and f"by {jump} (" in event.detail) if jump else event is None
-    assert watch.look(int((wall_s + 1) * NS_PER_S), int((mono_s + 1) * NS_PER_S)) is None
-
-
-def test_addresses_leave_out_what_no_other_machine_can_reach() -> None:
-    def entry(family: int, address: str) -> object:
-        return SimpleNamespace(family=family, address=address)
-
-    found = addresses(
-        interfaces=lambda: {
-            "lo": [entry(socket.AF_INET, "127.0.0.1"), entry(socket.AF_INET6, "::1")],
-            "eth0": [
-                entry(socket.AF_INET6, "2001:db8::7"),
-                entry(socket.AF_INET6, "fe80::1%eth0"),
-                entry(socket.AF_INET, "192.168.1.7"),
-                entry(-1, "02:fc:00:00:00:01"),
-            ],
-        }
-    )
-    assert found == ("192.168.1.7", "2001:db8::7")
-    assert addresses("10.0.0.1") == ("10.0.0.1",)
-
-
-CARDS = {
-    "eth0": [SimpleNamespace(family=socket.AF_INET, address="192.168.1.7"),
-             SimpleNamespace(family=socket.AF_INET6, address="fe80::7%eth0")],
-    "en5": [SimpleNamespace(family=socket.AF_INET6, address="fe80::5%en5"),
-            SimpleNamespace(family=socket.AF_INET, address="169.254.7.2")],
-}  # fmt: skip
-
-
-def test_a_direct_cable_is_announced_last_and_only_if_wanted() -> None:
-    def cards() -> dict[str, list[SimpleNamespace]]:
-        return CARDS
-
-    assert addresses(interfaces=cards, link_local=True) == ("192.168.1.7", "169.254.7.2", "fe80::5", "fe80::7")
-    assert addresses(interfaces=cards, interface="en5") == ()
-    assert addresses(interfaces=cards, interface="en5", link_local=True) == ("169.254.7.2", "fe80::5")
-    assert zones(interfaces=cards) == ("eth0", "en5")
-    assert zones("en5", interfaces=cards) == ("en5",)
-    assert chosen_link("", "en5", cards)
-    assert chosen_link("169.254.7.2", "", cards)
-    assert not chosen_link("", "eth0", cards)
-    assert not chosen_link("", "", cards)
 
 
 def test_cpu_name_is_read_where_linux_keeps_it(tmp_path: Path) -> None:

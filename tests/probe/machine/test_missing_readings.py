@@ -20,11 +20,11 @@ from fake_collector import FakeCollector
 
 from swarm_probe.compute import child
 from swarm_probe.machine import host as host_module
-from swarm_probe.machine import processes, system
-from swarm_probe.machine.cpu_quota import quota_of_this_process
 from swarm_probe.machine.gpu import Gpus
 from swarm_probe.machine.host import Host
-from swarm_probe.machine.interfaces import addresses
+from swarm_probe.operating_system import processes, system
+from swarm_probe.operating_system.cpu_quota import quota_of_this_process
+from swarm_probe.operating_system.interfaces import addresses
 from swarm_probe.owner_reports.status import read_status
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import Batch, Hello, decode_from_probe

@@ -25,7 +25,7 @@ class TooSlow(Exception):
 
 
 class PreemptionSource(Protocol):
-    """Time that other programs took from this thread (`machine.preemption.Preemption`)."""
+    """Time that other programs took from this thread (`operating_system.preemption.Preemption`)."""
 
     def waited_s(self) -> float: ...
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812 - what everybody calls it
 
 from swarm_probe.compute.devices import DTYPES, Device
 from swarm_probe.compute.timing.convergence import repeat
-from swarm_probe.machine.preemption import thread_preemption
+from swarm_probe.operating_system.preemption import thread_preemption
 from swarm_protocol.messages.samples import RooflineSample
 
 COPY_TIMES: Final = 4  # the cache's size: a target kept there must not count as fast memory

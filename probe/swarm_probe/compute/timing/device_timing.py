@@ -30,9 +30,9 @@ from swarm_probe.compute.timing.convergence import LAYERS_MOST, Timing, TooSlow,
 from swarm_probe.compute.timing.device_rates import roofline
 from swarm_probe.compute.timing.timing_points import INPUTS, Point, Room, fitting, needed, points_of, scale, work_of
 from swarm_probe.compute.timing.visit_timing import WAITED_MOST, time_visits
-from swarm_probe.machine.preemption import thread_preemption
-from swarm_probe.machine.pressure import cpu_waited_s
-from swarm_probe.machine.readings import Unreadable
+from swarm_probe.operating_system.preemption import thread_preemption
+from swarm_probe.operating_system.pressure import cpu_waited_s
+from swarm_probe.operating_system.readings import Unreadable
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.probe_messages import ComputeTask
 from swarm_protocol.messages.samples import ComputeSample, RooflineSample

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from swarm_probe.machine.gpu import GpuReading
-from swarm_probe.machine.vendors.sysfs import first_number, labelled, number, scaled, sensors, text
+from swarm_probe.operating_system.sysfs import first_number, labelled, number, scaled, sensors, text
 
 LEAST_BYTES: Final = 1 << 30  # a smaller memory is a window, or belongs to a GPU that no layer runs on
 AMDGPU_IDS: Final = ("usr/share/libdrm/amdgpu.ids", "opt/amdgpu/share/libdrm/amdgpu.ids")

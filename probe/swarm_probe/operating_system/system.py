@@ -16,9 +16,9 @@ from typing import Final
 
 import msgspec
 
-from swarm_probe.machine.readings import Unreadable
-from swarm_probe.machine.small_files import small_file
-from swarm_probe.machine.vendors.sysfs import first_number, text
+from swarm_probe.operating_system.readings import Unreadable
+from swarm_probe.operating_system.small_files import small_file
+from swarm_probe.operating_system.sysfs import first_number, text
 
 LINUX: Final = sys.platform == "linux"
 STAT: Final = Path("/proc/stat")

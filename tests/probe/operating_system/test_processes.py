@@ -8,8 +8,8 @@ import sys
 import psutil
 import pytest
 
-from swarm_probe.machine import processes
-from swarm_probe.machine.processes import Process
+from swarm_probe.operating_system import processes
+from swarm_probe.operating_system.processes import Process
 
 WORKING = """
 import subprocess, sys

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from swarm_probe.machine.small_files import small_file
-from swarm_probe.machine.system import LINUX
+from swarm_probe.operating_system.small_files import small_file
+from swarm_probe.operating_system.system import LINUX
 
 _PARENT, _USER, _SYSTEM, _STARTED = 1, 11, 12, 19  # of the figures after the name in /proc/PID/stat (proc_pid_stat(5))
 _RESIDENT, _SHARED = 1, 2  # pages, in /proc/PID/statm

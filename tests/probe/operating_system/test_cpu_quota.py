@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm_probe.machine.cpu_quota import Quota, quota_of_this_process
+from swarm_probe.operating_system.cpu_quota import Quota, quota_of_this_process
 
 
 def write(folder: Path, **files: str) -> None:

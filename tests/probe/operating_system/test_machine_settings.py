@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from swarm_probe.machine.pressure import cpu_pressure_percent, cpu_waited_s
-from swarm_probe.machine.readings import Unreadable
-from swarm_probe.machine.tcp_settings import TcpSettings, tcp_settings
+from swarm_probe.operating_system.pressure import cpu_pressure_percent, cpu_waited_s
+from swarm_probe.operating_system.readings import Unreadable
+from swarm_probe.operating_system.tcp_settings import TcpSettings, tcp_settings
 from swarm_protocol.messages.samples import HostSample
 from swarm_protocol.snapshot.node_figures import tcp_of
 from swarm_protocol.snapshot.swarm import Tcp

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from swarm_probe.machine.readings import Unreadable
-from swarm_probe.machine.small_files import small_file
+from swarm_probe.operating_system.readings import Unreadable
+from swarm_probe.operating_system.small_files import small_file
 from swarm_protocol.text import safe
 
 _SETTINGS: Final = Path("/proc/sys/net/ipv4")

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from swarm_probe.machine.readings import Unreadable
-from swarm_probe.machine.small_files import small_file
+from swarm_probe.operating_system.readings import Unreadable
+from swarm_probe.operating_system.small_files import small_file
 
 _FILES: Final = (Path("/proc/pressure/cpu"), Path("/sys/fs/cgroup/cpu.pressure"))
 _SOME: Final = re.compile(rb"^some avg10=([0-9.]+) .*total=([0-9]+)$", re.MULTILINE)

@@ -11,8 +11,8 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from swarm_probe.machine import system
-from swarm_probe.machine.readings import Readings
+from swarm_probe.operating_system import system
+from swarm_probe.operating_system.readings import Readings
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interfaces = Callable[[], Mapping[str, Sequence[Any]]]

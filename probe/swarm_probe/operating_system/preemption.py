@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from swarm_probe.machine.cpu_quota import Quota, quota_of_this_process
+from swarm_probe.operating_system.cpu_quota import Quota, quota_of_this_process
 from swarm_protocol.units import NS_PER_S
 
 _SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")  # on the processor, waiting for it (ns), turns: proc(5)

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from swarm_probe.machine import system
 from swarm_probe.machine.host import Host
-from swarm_probe.machine.readings import Unreadable
-from swarm_probe.machine.system import Battery, _sysfs_battery
+from swarm_probe.operating_system import system
+from swarm_probe.operating_system.readings import Unreadable
+from swarm_probe.operating_system.system import Battery, _sysfs_battery
 from swarm_protocol.messages.samples import HostSample
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="read from Linux's files")

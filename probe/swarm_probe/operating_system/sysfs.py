@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from swarm_probe.machine.small_files import small_file
+from swarm_probe.operating_system.small_files import small_file
 
 
 def text(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""Read what the operating system reports: processor times, memory, quotas, pressure, interfaces, clocks."""
