@@ -29,10 +29,13 @@ class TokenBucket(msgspec.Struct):
 
     def wait_s(self, now_ns: int, amount: float = 1.0) -> float:
         """Take `amount` in any case; return the seconds to wait until that is within the rate (0: it is)."""
-        self._advance(now_ns)
-        self._used += amount
-        over = self._used - self.burst
-        return over / self.per_s if over > 0.0 else 0.0
+        passed_ns = now_ns - self._at_ns  # as `_advance`, without its calls: each message of a probe is counted thrice
+        used = self._used
+        if passed_ns > 0:
+            used -= passed_ns * self.per_s / NS_PER_S
+            self._at_ns = now_ns
+        self._used = used = (used if used > 0.0 else 0.0) + amount
+        return (used - self.burst) / self.per_s if used > self.burst else 0.0
 
     def _used_at(self, now_ns: int) -> float:
         passed_ns = now_ns - self._at_ns

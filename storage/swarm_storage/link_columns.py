@@ -15,6 +15,7 @@ from swarm_protocol.messages.column_batch import DEFAULTS, LinkColumns
 from swarm_storage.rows import BUCKET_NS, TABLES, Row
 
 LINK: Final = TABLES["link"]
+_fields: Final = operator.attrgetter(*LINK.fields)
 
 
 class NodeWindows(NamedTuple):
@@ -27,17 +28,18 @@ class NodeWindows(NamedTuple):
 
 def stacked(windows: Sequence[NodeWindows]) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
     """Return (columns, cells of the columns that no batch has: the fields' defaults), together all of the table's."""
-    at_ns = [ts for _, _, links in windows for ts in links.at_ns]
+    at_ns = [*chain.from_iterable(links.at_ns for _, _, links in windows)]
     columns: dict[str, Sequence[Any]] = {
         "bucket": [ts // BUCKET_NS for ts in at_ns],
-        "src": [src for src, dst, _ in windows for _ in dst],
-        "dst": [node for _, dst, _ in windows for node in dst],
+        "src": [*chain.from_iterable(repeat(src, len(dst)) for src, dst, _ in windows)],
+        "dst": [*chain.from_iterable(dst for _, dst, _ in windows)],
         "ts": at_ns,
     }
     constants: dict[str, Any] = {}
-    for name in LINK.fields:
-        found = [getattr(links, name) for _, _, links in windows]
-        if any(cells is not None for cells in found):
+    for name, found in zip(LINK.fields, zip(*[_fields(links) for _, _, links in windows], strict=True), strict=True):
+        if not any(found):  # no column is empty
+            constants[name] = DEFAULTS[name]
+        elif None in found:
             columns[name] = [
                 *chain.from_iterable(
                     repeat(DEFAULTS[name], len(dst)) if cells is None else cells
@@ -45,7 +47,7 @@ def stacked(windows: Sequence[NodeWindows]) -> tuple[dict[str, Sequence[Any]], d
                 )
             ]
         else:
-            constants[name] = DEFAULTS[name]
+            columns[name] = [*chain.from_iterable(found)]
     return columns, constants
 
 

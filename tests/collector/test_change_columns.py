@@ -112,3 +112,21 @@ def test_the_place_of_a_forgotten_link_is_given_to_the_next_one():
         window(NAMES[2], NAMES[3], k, 90.0)  # nothing of the former link's 20 ms is left
         assert detector.advance(T0 + k * WINDOW_S * NS_PER_S) == []
     assert NAMES[2] in detector.measured
+
+
+def test_windows_of_links_without_a_place_change_nothing_of_the_others():
+    """Those of a large swarm are more than are followed; a batch may have some of both."""
+    detector = ChangeDetector(most_links=1)
+    kinds: list[str] = []
+    for k in range(90):
+        at_ns, rtt_ms = T0 + k * WINDOW_S * NS_PER_S, 20.0 if k < 60 else 90.0
+        for src, peers in ((NAMES[0], NAMES[1:3]), (NAMES[2], NAMES[3:4])):
+            windows = [
+                LinkSample(at_ns=at_ns, peer=peer, path="direct", sent=16, lost=0, rtt_min_ms=rtt_ms,
+                           rtt_p50_ms=rtt_ms + 0.5, rtt_p95_ms=rtt_ms + 1.0, pdv_ms=1.0)
+                for peer in peers
+            ]  # fmt: skip
+            detector.add_windows(src, LinkColumns.of(windows))
+        kinds += [found.kind for found in detector.advance(at_ns)]
+    assert set(detector.measured) == {NAMES[0], NAMES[1]}
+    assert kinds == ["degraded"]

@@ -12,7 +12,6 @@ and probes that continued by their last plan still understand each other. Pure.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import math
 from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ import numpy.typing as npt
 from swarm_collector.members.addresses import hosts_for
 from swarm_collector.members.membership import Member
 from swarm_collector.members.rendezvous import mapped_for
+from swarm_collector.scheduling.keyed_hash import KeyedHash
 from swarm_protocol.hop_round import PREFILL_ROUNDS, prefill_bytes, round_bytes
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.probe_messages import ComputeTask, Peer, Plan
@@ -96,9 +96,9 @@ class Scheduler:
         check_focus(focus)
         self._focus_number = 0
         self._wanted: Mapping[str, tuple[str, ...]] = {}
-        self._secret = secret
+        self._keyed = KeyedHash(secret)
         self._focus = focus
-        self._salt = int.from_bytes(_hmac(secret, "whom to measure")[:8], "big")
+        self._salt = int.from_bytes(self._hmac("whom to measure")[:8], "big")
         # first of a pair → numbers of the second ones, and for each session ids as one number, those of the first's
         # packets in the high half. Hundreds of thousands of pairs in a large swarm: eight bytes each
         self._ssids: dict[str, tuple[array[int], array[int]]] = {}
@@ -222,7 +222,7 @@ class Scheduler:
             hosts=hosts_for(peer.where, member.where),
             udp_port=peer.hello.udp_port,
             tcp_port=peer.hello.tcp_port,
-            stamp_key=_hmac(self._secret, f"stamp key {pair[0]} {pair[1]}"),
+            stamp_key=self._hmac(f"stamp key {pair[0]} {pair[1]}"),
             ssid_out=first if member.node_id == pair[0] else second,
             ssid_in=second if member.node_id == pair[0] else first,
             measure=measure,
@@ -259,13 +259,16 @@ class Scheduler:
 
     def _ssid(self, sender: str, pair: tuple[str, str]) -> int:
         """Return a session id unused at both ends; the same after a restart unless two hashes collided."""
-        used = [self._used.setdefault(node_id, array("H")) for node_id in pair]
-        ssid = int.from_bytes(_hmac(self._secret, f"ssid of {sender} in {pair}")[:4], "big") % 65535 + 1
-        while any(ssid in ids for ids in used):
+        first, second = (self._used.setdefault(node_id, array("H")) for node_id in pair)
+        ssid = int.from_bytes(self._hmac(f"ssid of {sender} in {pair}")[:4], "big") % 65535 + 1
+        while ssid in first or ssid in second:
             ssid = ssid % 65535 + 1
-        for ids in used:
-            ids.append(ssid)
+        first.append(ssid)
+        second.append(ssid)
         return ssid
+
+    def _hmac(self, text: str) -> bytes:
+        return self._keyed.digest(f"swarmtop {text}".encode())
 
     def _forget(self, present: dict[str, Member]) -> None:
         if gone := self._used.keys() - present.keys():  # nodes of pairs, thus all in `_ssids`
@@ -402,7 +405,3 @@ def _mix(words: npt.NDArray[np.uint64], shifted: npt.NDArray[np.uint64]) -> None
         np.bitwise_xor(words, shifted, out=words)
         if factor != 1:
             np.multiply(words, np.uint64(factor), out=words)
-
-
-def _hmac(secret: bytes, text: str) -> bytes:
-    return hmac.digest(secret, f"swarmtop {text}".encode(), "sha256")

@@ -55,6 +55,7 @@ MAX_COMMITTING: Final = 4  # as many as a probe sends ahead of the acknowledgeme
 MAX_UNREAD_BYTES: Final = 1 << 20  # that a probe has not read; plans and acknowledgements are few
 SILENT_BEATS: Final = 6  # more than for "lost": a slow link is not cut
 QUEUE_RETRY_MS: Final = 500.0
+_BATCHES: Final = (ColumnBatch, Batch)
 _UNCHANGED: Final = frozenset((HostSample,))  # kinds with a right time that are stored as they come
 
 
@@ -248,7 +249,7 @@ class ProbeSession:
         message, swarm = _decoded(data), self._swarm
         self._heard_ns = now_ns = swarm.clock.steady_ns()
         swarm.probe_heard(self, member, now_ns)
-        if isinstance(message, ColumnBatch | Batch):
+        if isinstance(message, _BATCHES):
             self._take(message, member, epoch)
             return self._quota.wait_s(len(message), now_ns)  # a sender slows down when it is not read
         if isinstance(message, Heartbeat):

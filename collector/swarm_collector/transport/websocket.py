@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -23,7 +24,6 @@ from swarm_collector.ingest.quotas import FRAME_BYTES, FrameQuota
 from swarm_collector.transport.framing import FrameCutter, binary_frame, is_begun, whole_message
 from swarm_collector.transport.keepalive import KeepaliveTimes, SessionOver
 from swarm_protocol.text import safe
-from swarm_protocol.units import NS_PER_S
 
 CLOSE_WITHIN_S: Final = 2.0  # then the connection is cut
 UNREAD_BYTES: Final = 256 << 10  # then its sender waits
@@ -247,7 +247,6 @@ class WebSocketConnection:
 
     def _parse(self) -> None:
         """Parse what has come, a few frames at a time, and read on unless there is a reason to wait."""
-        loop = asyncio.get_running_loop()
         while self._pending and not self._held():
             if self.transport.is_closing():
                 self._pending = b""
@@ -261,8 +260,8 @@ class WebSocketConnection:
                     break
                 data, self._pending = self._pending[:end], self._pending[end:]
                 self._feed(data)
-            if cost and (wait_s := self._quota.wait_s(cost, round(loop.time() * NS_PER_S))):
-                self._waiting = loop.call_later(max(wait_s, HELD_S), self._go_on)
+            if cost and (wait_s := self._quota.wait_s(cost, time.monotonic_ns())):
+                self._waiting = asyncio.get_running_loop().call_later(max(wait_s, HELD_S), self._go_on)
         if self._reading is self._held():
             self._reading = not self._reading
             if self._reading:

@@ -27,6 +27,7 @@ from swarm_protocol.units import NS_PER_S
 
 LOOK_EVERY_NS: Final = 15 * NS_PER_S
 MAX_COMPARED: Final = 500  # members whose links are all compared together
+_JUDGED: Final = (LinkSample, UplinkSample)
 
 
 class AnomalyMonitor:
@@ -57,7 +58,7 @@ class AnomalyMonitor:
         if links is not None and not are_ordinary(links):
             samples = chain(links.samples(), samples)
         for sample in samples:
-            if not is_ordinary(sample) and isinstance(sample, LinkSample | UplinkSample):
+            if isinstance(sample, _JUDGED) and not is_ordinary(sample):
                 near = not is_instant(sample) or self._near(node_id, sample.peer)
                 self._anomalies.add(node_id, sample, same_network=near)
 

@@ -24,6 +24,7 @@ from swarm_storage.rows import BUCKET_NS, MINUTE_NS, PARTS_PER_BATCH, TABLE_OF, 
 from swarm_storage.sql import Db, upsert
 from swarm_storage.writer.deduplication import BatchCursors
 
+_OF_PAIRS: Final = frozenset(kind for kind, table in TABLE_OF.items() if table.of_pair)
 SWARM: Final = 0  # the "node" of events about the swarm as a whole
 _MINUTES_PER_BUCKET: Final = BUCKET_NS // MINUTE_NS
 _KEY: Final = operator.itemgetter(0, 1, 2, 3)  # the first cells of a row; its key, where it is about a pair
@@ -105,8 +106,8 @@ class Transaction:
         part = batch.seq * PARTS_PER_BATCH
         if batch.links is not None:
             self._take_windows(node, batch.links)
-        kinds = dict.fromkeys(map(type, batch.samples))
-        of_pairs = [kind for kind in kinds if TABLE_OF[kind].of_pair]
+        kinds = set(map(type, batch.samples))
+        of_pairs = kinds & _OF_PAIRS
         for kind in of_pairs:
             alike = batch.samples if len(kinds) == 1 else [one for one in batch.samples if type(one) is kind]
             self._pairs(TABLE_OF[kind], node, alike)

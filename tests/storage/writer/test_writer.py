@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,29 @@ def test_a_commit_that_does_not_end_is_reported(store: Store, monkeypatch: pytes
     assert isinstance(writer.condition, Stalled)
     go_on.set()
     assert waits.result(20) == 1
+
+
+@pytest.fixture
+def waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute before each commit, for batches that could go with it."""
+    monkeypatch.setattr(writer_module, "LONGER_LINGER_S", ((0, 60.0),))
+
+
+@pytest.mark.usefixtures("waits_for_more")
+def test_a_commit_waits_for_more_batches_until_there_are_many_samples(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(writer_module, "LINGER_SAMPLES", 3)
+    writer = store.writer()
+    first = writer.submit(batch(1, [event()]))
+    assert wait([first], 0.2).not_done
+    rest = [writer.submit(batch(seq, [event(T0 + seq)])) for seq in (2, 3)]
+    assert [answer.result(20) for answer in (first, *rest)] == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("waits_for_more")
+def test_closing_does_not_wait_for_more_batches(store: Store):
+    writer = store.writer()
+    answer = writer.submit(batch(1, [event()]))
+    began = time.monotonic()
+    assert writer.close() == []
+    assert answer.result(0) == 1
+    assert time.monotonic() - began < 30

@@ -45,6 +45,13 @@ class LinkRows:
             rows = [row if row is not None else self._add(src, peer) for row, peer in zip(rows, peers, strict=True)]
         return rows
 
+    def none_followed(self, src: str, peers: Iterable[str]) -> bool:
+        """Return whether `rows` has a row for none of these links, nor room for one."""
+        if self._free or self._rows < self._most:
+            return False
+        of = self._of.get(src)
+        return of is None or of.keys().isdisjoint(peers)
+
     def _add(self, src: str, dst: str) -> int | None:
         of = self._of[src]
         if (row := of.get(dst)) is not None:

@@ -118,6 +118,8 @@ class SeriesTable:
         if max(links.at_ns) < since_ns:
             return
         self._away.discard(node)
+        if self._rows.none_followed(node, links.peer):  # as of most links of a large swarm
+            return
         peers: Sequence[str] = links.peer
         columns: Sequence[Sequence[Any] | None] = _window(links)
         if not (
