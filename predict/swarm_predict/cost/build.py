@@ -111,7 +111,9 @@ def _parts_of_hops(paths: Links, software: Floats, size: float, workload: Worklo
     varies = mean_excess(paths.rtt_min_ms, paths.rtt_p50_ms, paths.rtt_p95_ms, paths.jitter_ms) / 2
     sizes = np.full_like(none, size)
     window = paths.lossy_window_ms(size)
-    mended = window + np.nan_to_num(retransmission(np.nan_to_num(paths.loss), sizes, paths.rtt_p50_ms).mean_ms)
+    mended = window + np.nan_to_num(
+        retransmission(np.nan_to_num(paths.loss), sizes, paths.rtt_p50_ms, rate_mbps=paths.rate_mbps).mean_ms
+    )
     by_hop = mean_excess(paths.hop_min_ms, paths.hop_p50_ms, paths.hop_p95_ms, none)
     # the median of a hop is in `upload` already; what is left is the tail above it and the median above the idle path
     by_hop += np.nan_to_num((paths.rtt_p50_ms - paths.rtt_min_ms) / 2 - (paths.hop_p50_ms - paths.hop_min_ms))
