@@ -90,7 +90,7 @@ def model_ms(flow: Flow, leg: Leg) -> np.ndarray[tuple[int], np.dtype[np.float64
         control = RENO if flow.control == "reno" else CUBIC
         flights = draw_flights(segments, halvings, np.full(DRAWS, flow.loss), rng, control)
     round_trip_loss = np.full((1, DRAWS), 1 - (1 - flow.loss) ** 2)  # the model counts both ways alike
-    lost_ms = draw_lost(round_trip_loss, sizes, np.full(DRAWS, rtt), rng, flights)[0]
+    lost_ms = draw_lost(round_trip_loss, sizes, np.full(DRAWS, rtt), rng, flights, flow.mbps)[0]
     plain_ms = rtt + sizes * BITS_PER_BYTE / (flow.mbps * 1e3)
     if flow.control == PACED:
         one = np.full(DRAWS, rtt), np.full(DRAWS, flow.mbps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -76,26 +75,5 @@ def every_placement(tables: CostTables) -> Iterator[tuple[list[int], list[int]]]
 
 
 def permuted(tables: CostTables, to: list[int]) -> CostTables:
-    """The same swarm listed in another order (a client is given by its costs alone)."""
-    pick = np.array(to)
-    square = np.ix_(pick, pick)
-    assert tables.uplink_ms is not None
-    assert tables.uplink_last_ms is not None
-    return replace(
-        tables,
-        names=tuple(tables.names[i] for i in to),
-        layer_ms=tables.layer_ms[pick],
-        overhead_ms=tables.overhead_ms[pick],
-        capacity=tables.capacity[pick],
-        capacity_first=tables.capacity_first[pick],
-        capacity_last=tables.capacity_last[pick],
-        capacity_only=tables.capacity_only[pick],
-        hop_ms=tables.hop_ms[square],
-        back_ms=tables.back_ms[square],
-        enter_ms=tables.enter_ms[pick],
-        leave_ms=tables.leave_ms[pick],
-        final_ms=tables.final_ms[pick],
-        head_ms=tables.head_ms[pick],
-        uplink_ms=tables.uplink_ms[pick],
-        uplink_last_ms=tables.uplink_last_ms[pick],
-    )
+    """The same swarm listed in another order."""
+    return tables.of(to)

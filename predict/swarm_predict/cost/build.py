@@ -63,20 +63,30 @@ def build_tables(swarm: Swarm, model: ModelShape, workload: Workload) -> CostTab
 
 
 def with_uplinks(tables: CostTables, swarm: Swarm, model: ModelShape, workload: Workload) -> CostTables:
-    """Return the tables with how long each step occupies an uplink. An unknown rate does not limit."""
+    """Return the tables with how long each step occupies uplinks and downlinks. An unknown rate does not limit."""
     engine = engine_facts(workload)
     rows = [swarm.index(name) for name in tables.names]
-    up_mbps = np.where(np.isnan(swarm.nodes["up_mbps"][rows]), np.inf, swarm.nodes["up_mbps"][rows])
-    width, share = step_width(workload), 1 / step_yield(workload)  # per token, as all tables
-    hop, result, enter = (
-        np.array([transfer_ms(size(model, width, workload.activations), rate) * share for rate in up_mbps])
-        for size in (engine.hop_bytes, engine.result_bytes, engine.enter_bytes)
+    up_mbps, down_mbps = (
+        np.where(np.isnan(rate), np.inf, rate)
+        for rate in (swarm.nodes["up_mbps"][rows], swarm.nodes["down_mbps"][rows])
     )
+    width, share, copies = step_width(workload), 1 / step_yield(workload), workload.redundancy
+    hop = engine.hop_bytes(model, width, workload.activations) * copies
+    result = engine.result_bytes(model, width, workload.activations)
+    enter = engine.enter_bytes(model, width, workload.activations) + engine.input_bytes(width, workload.context)
+
+    def kept(size_bytes: float, mbps: Floats) -> Floats:  # per token, as all tables
+        return np.array([transfer_ms(size_bytes, rate) * share for rate in mbps])
+
+    named = tables.client is not None
     return replace(
         tables,
-        uplink_ms=hop,
-        uplink_last_ms=result,
-        client_uplink_ms=0.0 if tables.client is None else float(enter[tables.client]),
+        uplink_ms=kept(hop, up_mbps),
+        uplink_last_ms=kept(result, up_mbps),
+        client_uplink_ms=float(kept(enter * copies, up_mbps)[tables.client]) if tables.client is not None else 0.0,
+        downlink_ms=kept(hop, down_mbps),
+        downlink_last_ms=kept(result, down_mbps),
+        downlink_enter_ms=kept(enter * copies, down_mbps) if named else None,
     )
 
 
@@ -111,7 +121,9 @@ def _parts_of_hops(paths: Links, software: Floats, size: float, workload: Worklo
     varies = mean_excess(paths.rtt_min_ms, paths.rtt_p50_ms, paths.rtt_p95_ms, paths.jitter_ms) / 2
     sizes = np.full_like(none, size)
     window = paths.lossy_window_ms(size)
-    mended = window + np.nan_to_num(retransmission(np.nan_to_num(paths.loss), sizes, paths.rtt_p50_ms).mean_ms)
+    mended = window + np.nan_to_num(
+        retransmission(np.nan_to_num(paths.loss), sizes, paths.rtt_p50_ms, rate_mbps=paths.rate_mbps).mean_ms
+    )
     by_hop = mean_excess(paths.hop_min_ms, paths.hop_p50_ms, paths.hop_p95_ms, none)
     # the median of a hop is in `upload` already; what is left is the tail above it and the median above the idle path
     by_hop += np.nan_to_num((paths.rtt_p50_ms - paths.rtt_min_ms) / 2 - (paths.hop_p50_ms - paths.hop_min_ms))
@@ -333,4 +345,6 @@ def _assemble(
         final_ms=zeros if in_loop is None else back[:, in_loop].copy(),
         head_ms=head if engine.head == "last" else zeros,
         client_head_ms=client_head + (workload.client_ms + drafting_ms(workload)) * share,
+        client_alone_ms=(workload.client_ms + drafting_ms(workload)) * share,
+        first_head_ms=head if engine.head != "last" and in_loop is None else None,
     )

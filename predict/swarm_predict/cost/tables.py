@@ -13,8 +13,9 @@ Time of one decode step of a placement s1…sk with l1…lk layers, visit[i] = o
 heads = head[sk] + client_head; an engine sets one of the two to zero.
 `price` computes it; tests compare search with it.
 
-With many steps in flight the swarm delivers one step every `period`: the slowest stage (visit + its head) or the
-slowest uplink, whichever is longer. In a star the node that plays the client sends one activation to each stage.
+With many steps in flight the swarm delivers one step every `period`: the machine, uplink or downlink that a step keeps
+longest. A machine has its visit and the head that it computes; the client's own work (`client_alone_ms`) is beside all
+others. In a star the node that plays the client sends to each other stage and receives from it.
 """
 
 from __future__ import annotations
@@ -51,14 +52,23 @@ class CostTables:
     final_ms: Floats  # (n,) what the last stage sends to the client (token, activation or logits)
     head_ms: Floats  # (n,) LM head on node i, if node i computes it; 0 elsewhere in client-head engines
     client_head_ms: float  # LM head on the client, in engines that compute it there
-    # how long one step's traffic occupies an uplink (bytes over rate, no propagation); None: uplinks do not limit
+    client_alone_ms: float = 0.0  # of that, what keeps no stage's machine: drafting, the client's own software
+    first_head_ms: Floats | None = None  # (n,) LM head on the first stage's machine, among `back_ms`; None: not there
+    # how long one step's traffic occupies a wire (bytes over rate, no propagation); None: wires do not limit
     uplink_ms: Floats | None = None  # (n,) one activation from i
     uplink_last_ms: Floats | None = None  # (n,) what i sends as the last stage (token, activation or logits)
-    client_uplink_ms: float = 0.0  # one activation from the client, if there is one
+    client_uplink_ms: float = 0.0  # what the client sends to one stage, if there is one
+    downlink_ms: Floats | None = None  # (n,) one activation to i
+    downlink_last_ms: Floats | None = None  # (n,) what the last stage sends, to i
+    downlink_enter_ms: Floats | None = None  # (n,) what the client sends, to i
 
     def of(self, rows: Sequence[int]) -> CostTables:
         """Return the same over some rows, in that order; the client, if there is one, must be among them."""
         at, square = np.array(rows, dtype=np.int64), np.ix_(rows, rows)
+
+        def some(column: Floats | None) -> Floats | None:
+            return None if column is None else column[at]
+
         return replace(
             self,
             names=tuple(self.names[row] for row in rows),
@@ -75,9 +85,17 @@ class CostTables:
             leave_ms=self.leave_ms[at],
             final_ms=self.final_ms[at],
             head_ms=self.head_ms[at],
-            uplink_ms=None if self.uplink_ms is None else self.uplink_ms[at],
-            uplink_last_ms=None if self.uplink_last_ms is None else self.uplink_last_ms[at],
+            first_head_ms=some(self.first_head_ms),
+            uplink_ms=some(self.uplink_ms),
+            uplink_last_ms=some(self.uplink_last_ms),
+            downlink_ms=some(self.downlink_ms),
+            downlink_last_ms=some(self.downlink_last_ms),
+            downlink_enter_ms=some(self.downlink_enter_ms),
         )
+
+    def known(self, column: Floats | None) -> Floats:
+        """Return a column of times that may be absent: zeros, then."""
+        return np.zeros(len(self.names)) if column is None else column
 
     def price(self, order: list[int], layers: list[int]) -> float:
         """Return the p50 milliseconds of one decode step with `layers[k]` layers on node `order[k]`."""
@@ -108,15 +126,36 @@ class CostTables:
 
     def period(self, order: list[int], layers: list[int]) -> float:
         """Return the p50 milliseconds between two steps leaving the pipeline, with enough of them in flight."""
-        stages = [float(self.overhead_ms[i] + count * self.layer_ms[i]) for i, count in zip(order, layers, strict=True)]
-        stages[-1] += float(self.head_ms[order[-1]])
-        sends = [self.client_head_ms, self.client_uplink_ms * (len(order) if self.pattern == "star" else 1)]
-        if self.uplink_ms is not None:
-            inner = order[:-1]
-            if self.pattern == "star" and self.client is None:
-                sends.append(float(self.uplink_ms[order[0]]) * (len(order) - 1))
-                inner = order[1:-1]
-            sends.extend(float(self.uplink_ms[i]) for i in inner)
-        if self.uplink_last_ms is not None and not (self.client is None and len(order) == 1):
-            sends.append(float(self.uplink_last_ms[order[-1]]))
-        return max(*stages, *sends)
+        busy = {i: float(self.overhead_ms[i] + n * self.layer_ms[i]) for i, n in zip(order, layers, strict=True)}
+        busy[order[-1]] += float(self.head_ms[order[-1]])
+        busy[order[0]] += float(self.known(self.first_head_ms)[order[0]])
+        if self.client in busy:
+            busy[self.client] += self.client_head_ms - self.client_alone_ms
+            busy[-1] = self.client_alone_ms
+        else:
+            busy[-1] = self.client_head_ms
+        return max(*busy.values(), *self._wires_ms(order))
+
+    def _wires_ms(self, order: list[int]) -> list[float]:
+        """Return how long a step keeps each uplink and downlink."""
+        up, up_last, down, down_last, down_enter = map(
+            self.known,
+            (self.uplink_ms, self.uplink_last_ms, self.downlink_ms, self.downlink_last_ms, self.downlink_enter_ms),
+        )
+        home, last = order[0] if self.client is None else self.client, order[-1]
+        trips: list[tuple[int, int, float, float]] = []  # from, to, how long it keeps the uplink and the downlink
+        star = self.pattern == "star"
+        if self.client is not None:
+            entered = order if star else order[:1]
+            trips += [(home, i, self.client_uplink_ms, float(down_enter[i])) for i in entered]
+        elif star:
+            trips += [(home, i, float(up[home]), float(down[i])) for i in order[1:]]
+        onward = [(i, home) for i in order[:-1]] if star else itertools.pairwise(order)
+        trips += [(i, j, float(up[i]), float(down[j])) for i, j in onward]
+        trips.append((last, home, float(up_last[last]), float(down_last[home])))
+        sent, got = dict.fromkeys([home, *order], 0.0), dict.fromkeys([home, *order], 0.0)
+        for i, j, sends_ms, receives_ms in trips:
+            if i != j:
+                sent[i] += sends_ms
+                got[j] += receives_ms
+        return [*sent.values(), *got.values()]

@@ -109,10 +109,10 @@ def draw_trips(
     uniform = rng.random((draws, len(trips))) if share is None else late_together(share, pairs, rng, draws)
     ways = one_way_grid(grid) + paths.asymmetry_ms[src, dst][:, None]
     oneway = at_uniform(ways, uniform)
-    serials = np.broadcast_to(serial + slow, oneway.shape)
+    slower: Floats | float = 1.0
     if at_ns is not None or np.any(paths.estimated[src, dst]):
-        oneway, serials = _doubted(paths, src, dst, oneway, serials, grid, rng, at_ns)
-    ms = oneway + serials
+        oneway, slower = _doubted(paths, src, dst, oneway, grid, rng, at_ns)
+    ms = oneway + (serial + slow) * slower
     if np.any(hop):
         ms = np.where(hop, at_uniform(hop_grid, uniform), ms)
     idle = np.where(np.isnan(least), paths.hop_min_ms[src, dst] / 2, ways[:, 0])
@@ -120,19 +120,20 @@ def draw_trips(
     if np.any(slow):
         idle = idle + np.where(hop, 0.0, slow)  # waiting for a window takes round trips
     loss = np.nan_to_num(paths.loss[src, dst], nan=0.0)
+    of_losses = rng.spawn(1)[0]  # numbers of its own: all others are the same with and without losses
     if np.any(loss > 0):
         seen = None if at_ns is None else paths.loss_of[src, dst]
-        chance = draw_chances(loss, seen, pairs_of(paths, src, dst), rng, draws)
+        chance = draw_chances(loss, seen, pairs_of(paths, src, dst), of_losses, draws)
         rtt = np.where(np.isnan(p50), 2 * idle, p50)
         halvings = paths.halvings(src, dst, rest_ms)
         if slow_start:
             halvings = np.where(hop, halvings, HALVINGS_MOST)
         segments = segments_of(np.array([t.window_bytes for t in trips]))
-        flights = drawn_flights(chance, segments, halvings, limited, paths.reno[src], rng)
-        ms = ms + draw_lost(chance, sizes, rtt, rng, flights)
-        ms = ms + flights_ms(flights, sizes, rtt, paths.rate_mbps[src, dst])
+        flights = drawn_flights(chance, segments, halvings, limited, paths.reno[src], of_losses)
+        rate = paths.rate_mbps[src, dst] / slower
+        ms = ms + draw_lost(chance, sizes, rtt, of_losses, flights, rate) + flights_ms(flights, sizes, rtt, rate)
         if np.any(slowed := paths.slowed_by_loss[src, dst]):
-            ended = rng.random(chance.shape) < startup_ended(segments, one_way(chance))
+            ended = of_losses.random(chance.shape) < startup_ended(segments, one_way(chance))
             more = after_losses_ms(sizes, rtt, paths.rate_mbps[src, dst], slowed.astype(np.float64))
             ms = ms + ended * more
     rest = np.maximum(ms.mean(axis=0) - idle - upload, 0.0)
@@ -154,10 +155,10 @@ def drawn_flights(
 ) -> Floats:
     """Draw the windows that each message waits for, (draws, messages), at `chance` of losing a round trip."""
     flights = np.zeros(chance.shape)
-    for size, halved, is_reno in np.unique(np.stack([segments, halvings, reno])[:, limited], axis=1).T:
-        alike = np.flatnonzero(limited & (segments == size) & (halvings == halved) & (reno == is_reno))
-        control = RENO if is_reno else CUBIC
-        flights[:, alike] = draw_flights(int(size), int(halved), one_way(chance[:, alike]), rng, control)
+    for k, own in enumerate(rng.spawn(len(segments))):  # numbers of its own, whichever others are limited
+        if limited[k]:
+            control = RENO if reno[k] else CUBIC
+            flights[:, k] = draw_flights(int(segments[k]), int(halvings[k]), one_way(chance[:, k]), own, control)
     return flights
 
 
@@ -234,18 +235,18 @@ def _doubted(
     src: Ints,
     dst: Ints,
     oneway: Floats,
-    serials: Floats,
     grid: Floats,
     rng: np.random.Generator,
     at_ns: int | None,
-) -> tuple[Floats, Floats]:
-    """Widen draws by the uncertainty of each measurement: estimates, bounds, few samples, age.
+) -> tuple[Floats, Floats | float]:
+    """Widen draws of one-way delays by the uncertainty of each measurement: estimates, bounds, few samples, age. Return
+    them, and how many times longer bytes take than the rates say.
 
     `at_ns` None: only estimates are uncertain."""
     shape = oneway.shape
     if at_ns is None:
         sigma = np.where(paths.estimated[src, dst], DOUBT_ESTIMATED_RTT, 0.0)
-        return oneway * np.exp(sigma * mirrored_normals(rng, shape)), serials
+        return oneway * np.exp(sigma * mirrored_normals(rng, shape)), 1.0
     hours = np.clip((at_ns - paths.at_ns[src, dst]) / NS_PER_HOUR, 0.0, HOURS_MAX)
     hours = np.where(paths.at_ns[src, dst] > 0, hours, 0.0)
     sigma = np.hypot(
@@ -260,4 +261,4 @@ def _doubted(
     normal = rng.standard_normal(shape)
     faster = np.exp(-DOUBT_BOUND * np.abs(normal))
     factor = np.where(paths.rate_bound[src, dst], faster, np.exp(DOUBT_RATE * normal))
-    return wider, serials * factor
+    return wider, factor

@@ -63,8 +63,9 @@ def draw_trips_later(
     src, dst = np.array([t.src for t in trips]), np.array([t.dst for t in trips])
     sizes, rtt_ms = np.array([t.size_bytes for t in trips]), np.nan_to_num(paths.rtt_p50_ms[src, dst])
     flights = drawn_windows(paths, trips, chance, rng, rest_ms)
-    lost = draw_lost(chance, sizes, rtt_ms, rng, flights)
-    return lost + flights_ms(flights, sizes, rtt_ms, paths.rate_mbps[src, dst])
+    rate = paths.rate_mbps[src, dst]
+    lost = draw_lost(chance, sizes, rtt_ms, rng, flights, rate)
+    return lost + flights_ms(flights, sizes, rtt_ms, rate)
 
 
 def draw_unseen_chances(paths: Links, trips: Sequence[Trip], rng: np.random.Generator, draws: int) -> Floats:
@@ -104,7 +105,7 @@ def mean_delay_ms(paths: Links, rounds: Rounds, chance: Floats) -> Floats:
     times = np.array([count for count, here in rounds for _ in here])
     src, dst = np.array([t.src for t in trips]), np.array([t.dst for t in trips])
     sizes, rtt_ms = np.array([t.size_bytes for t in trips]), np.nan_to_num(paths.rtt_p50_ms[src, dst])
-    return np.asarray(retransmission(chance, sizes, rtt_ms).mean_ms @ times)
+    return np.asarray(retransmission(chance, sizes, rtt_ms, rate_mbps=paths.rate_mbps[src, dst]).mean_ms @ times)
 
 
 def _clean(paths: Links, trips: Sequence[Trip]) -> Mask:

@@ -14,6 +14,7 @@ import bisect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -35,7 +36,7 @@ from swarm_predict.search.limits import EXACT_NODES
 from swarm_predict.search.plan_shared import plan_shared
 from swarm_predict.search.solvers.descent import Descent
 from swarm_predict.search.solvers.exact import solve_exact
-from swarm_predict.search.solvers.period import holds, limit, periods
+from swarm_predict.search.solvers.period import Case, cases, holds, limit, of_case, periods
 from swarm_predict.search.solvers.pinned import Pins, check_pins, solve_pinned
 from swarm_predict.search.solvers.star import solve_star
 from swarm_predict.types import (
@@ -114,20 +115,24 @@ def solve_within(
 ) -> Found:
     """The least latency among placements that deliver a step every `period_ms` or sooner. Raises as `solve`."""
     n = len(tables.names)
-    limited = limit(tables, period_ms, min(n, tables.layers))
-    required = np.zeros(n, dtype=np.bool_)
+    anyone, required = np.ones(n, np.bool_), np.zeros(n, dtype=np.bool_)
     required[list(require)] = True
-    if tables.pattern == "chain" and int(servers(limited.tables, np.ones(n, np.bool_)).sum()) > EXACT_NODES:
-        fast()
-    end = time.monotonic() + time_limit_s
-    question = _Question(
-        limited.tables, np.ones(n, np.bool_), required, min(n, tables.layers), seed, (), True, np.inf,
-        lambda: time.monotonic() > end,
-    )  # fmt: skip
-    found = _latency(question, limited.stages_by_first)
-    if found is None:
-        raise why_not(limited.tables, question.usable, required, question.max_stages)
-    return found
+    answers: list[Found] = []
+    for case in cases(tables):
+        nodes = of_case(tables, case, anyone, required)
+        if nodes is None:
+            continue
+        limited = limit(tables, period_ms, min(n, tables.layers), case)
+        if tables.pattern == "chain" and int(servers(limited.tables, nodes[0]).sum()) > EXACT_NODES:
+            fast()
+        ends = partial(_passed, time.monotonic() + time_limit_s / len(cases(tables)))
+        question = _Question(limited.tables, *nodes, min(n, tables.layers), seed, (), True, np.inf, ends)
+        found = _latency(question, limited.stages_by_first)
+        answers += [] if found is None else [found]
+    if not answers:
+        limited = limit(tables, period_ms, min(n, tables.layers), cases(tables)[0])
+        raise why_not(limited.tables, anyone, required, min(n, tables.layers))
+    return _best_of(answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +356,30 @@ def _throughput(question: _Question) -> Found | None:
     A longer period allows a quicker placement, so the two meet once: bisect over the periods for the meeting point.
     Placements of a shorter period are bounded by the latency there, those of a longer one by their period.
     """
+    found = []
+    for case in cases(question.tables):
+        nodes = of_case(question.tables, case, question.usable, question.required)
+        if nodes is not None:
+            usable, required = nodes
+            found.append(_throughput_of(replace(question, usable=usable, required=required), case))
+    answers = [each for each in found if each is not None]
+    if not answers:
+        return None
+    return _best_of(answers)
+
+
+def _passed(end_s: float) -> bool:
+    return time.monotonic() > end_s
+
+
+def _best_of(answers: Sequence[Found]) -> Found:
+    """Return the best answer to questions that are all placements together."""
+    best, bound = min(answers, key=lambda each: each.value_ms), min(each.bound_ms for each in answers)
+    exact = best.value_ms <= bound + _tie(bound)
+    return replace(best, bound_ms=best.value_ms if exact else bound, exact=exact)
+
+
+def _throughput_of(question: _Question, case: Case) -> Found | None:
     tables, usable, required = question.tables, question.usable, question.required
     usable = usable & np.isfinite(tables.layer_ms) & np.isfinite(tables.overhead_ms)
     if (required & ~usable).any():
@@ -358,13 +387,13 @@ def _throughput(question: _Question) -> Found | None:
     steps = periods(tables, usable)
 
     def allows(at: int) -> bool:
-        return holds(limit(tables, float(steps[at]), question.max_stages), usable, required)
+        return holds(limit(tables, float(steps[at]), question.max_stages, case), usable, required)
 
     first = bisect.bisect_left(range(len(steps)), True, key=allows)
     tried: dict[int, Found | None] = {}
 
     def meets(at: int) -> bool:
-        found = tried[at] = _at_period(question, float(steps[at]), prove=False)
+        found = tried[at] = _at_period(question, float(steps[at]), case, prove=False)
         return found is not None and found.value_ms / question.streams <= steps[at] + _tie(float(steps[at]))
 
     if first == len(steps):
@@ -372,7 +401,7 @@ def _throughput(question: _Question) -> Found | None:
     meeting = first if meets(first) else bisect.bisect_left(range(len(steps)), True, lo=first + 1, key=meets)
     bounds = [float(steps[meeting])] if meeting < len(steps) else []
     if meeting > first:
-        before = tried[meeting - 1] = _at_period(question, float(steps[meeting - 1]), prove=True)
+        before = tried[meeting - 1] = _at_period(question, float(steps[meeting - 1]), case, prove=True)
         if before is not None:
             bounds.append(max(before.bound_ms / question.streams, float(steps[first])))
         elif int(usable.sum()) > EXACT_NODES:  # not found, but not proven absent either
@@ -390,7 +419,7 @@ def _throughput(question: _Question) -> Found | None:
     return Found(best.order, best.layers, value, value if exact else bound, exact)
 
 
-def _at_period(question: _Question, period: float, *, prove: bool) -> Found | None:
-    limited = limit(question.tables, period, question.max_stages)
+def _at_period(question: _Question, period: float, case: Case, *, prove: bool) -> Found | None:
+    limited = limit(question.tables, period, question.max_stages, case)
     small = int(question.usable.sum()) <= EXACT_NODES  # a proof costs no more than the descent there
     return _latency(replace(question, tables=limited.tables, prove=prove or small), limited.stages_by_first)

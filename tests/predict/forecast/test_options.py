@@ -102,6 +102,16 @@ def test_chunks_of_a_star_wait_for_each_other():
     assert any("do not overlap" in note for note in ask(swarm, prompt=1000, prefill_chunk=100, engine="star").notes)
 
 
+@pytest.mark.parametrize("engine", ["star", "chain", "tensor-parallel"])
+def test_a_last_chunk_of_one_token_sends_and_computes_little(engine: str):
+    """It was counted as a whole one: 101 tokens in chunks of 100 took as long as 200."""
+    swarm = four(mbps=10.0, rtt_ms=1.0)
+    once, little, twice = (
+        ask(swarm, prompt=tokens, prefill_chunk=100, engine=engine).ttft_ms.p50 for tokens in (100, 101, 200)
+    )
+    assert once < little < once + 0.1 * (twice - once)
+
+
 @settings(max_examples=25, deadline=None)
 @given(chunk=st.integers(1, 2000), rtt=st.floats(0, 100), mbps=st.floats(5, 1000), engine=st.sampled_from(STAGED))
 def test_no_chunking_beats_the_busiest_node(chunk, rtt, mbps, engine):

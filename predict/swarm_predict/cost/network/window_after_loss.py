@@ -77,11 +77,13 @@ def mean_flights(segments: int, halvings: int, loss: Floats, control: Control = 
 def draw_flights(
     segments: int, halvings: int, loss: Floats, rng: np.random.Generator, control: Control = CUBIC
 ) -> Floats:
-    """Draw the windows that a message waits for, of the shape of `loss`."""
+    """Draw the windows that a message waits for, of the shape of `loss`: whole ones, and with the same random numbers
+    no fewer at a higher rate."""
     waits = waited(segments, halvings, control)
     at, above = _between(loss)
     at = at + (rng.random(loss.shape) < above)
-    return _beyond(waits[at, rng.integers(0, waits.shape[1], loss.shape)], loss, segments)
+    found = _beyond(waits[at, rng.integers(0, waits.shape[1], loss.shape)], loss, segments)
+    return np.asarray(np.floor(found + rng.random(loss.shape)))
 
 
 def flights_ms(flights: Floats, sizes: Floats, rtt_ms: Floats, rate_mbps: Floats) -> Floats:
@@ -157,7 +159,9 @@ def _waited(segments: int, halvings: int, control: Control) -> Floats:
         if not warm:
             found.append(flights)
     waits = np.concatenate(found, axis=1)
-    return np.where(rng.random(waits.shape[1]) < _unharmed(segments)[:, None], waits[:1], waits)
+    waits = np.where(rng.random(waits.shape[1]) < _unharmed(segments)[:, None], waits[:1], waits)
+    # in order of length, so that a draw waits no less at a higher rate
+    return np.maximum.accumulate(np.sort(waits, axis=1), axis=0)
 
 
 def _unharmed(segments: int) -> Floats:

@@ -32,12 +32,12 @@ def first_token_draws(run: Pipeline) -> First:
     work = run.workload
     tokens = work.prompt - work.cached_prompt
     chunk = min(work.prefill_chunk or tokens, tokens)
-    chunks = math.ceil(tokens / chunk)
+    chunks, further = math.ceil(tokens / chunk), tokens / chunk - 1  # the last one may be a part of one
     prompt = prompt_columns(run.swarm, run.costs.rows, run.model, work)
     step = run.costs.layer
     if work.batch != 1 or work.draft_tokens:
         step = step_columns(run.swarm, run.costs.rows, run.model, work, 1)
-    layer = no_faster_than(run, step, replace(prompt, ms=prompt.ms / chunks))
+    layer = no_faster_than(run, step, replace(prompt, ms=prompt.ms * chunk / tokens))
     slow = [run.names[k] for k in range(len(run.placement)) if not np.isfinite(layer.ms[k])]
     if slow:
         return First(None, (f"first token not known: no prefill time and no tflops of {words.some(slow)}",))
@@ -62,15 +62,17 @@ def first_token_draws(run: Pipeline) -> First:
         each = one.total
         if run.engine.result != "activation":  # only the last chunk has a result to hand back
             each = each - one.network.ms[:, -1] - work.hop_overhead_ms - one.head
-        return First(one.total + (chunks - 1) * each + restart_ms, _said(restart_ms), limit)
+        # the client waits for the paths and the software of a part as of a whole chunk
+        alike = one.network.rtt_ms.sum() + one.software
+        return First(one.total + further * each + (chunks - 1 - further) * alike + restart_ms, _said(restart_ms), limit)
     overhead = run.overhead_ms + work.proof_ms * chunk * np.array([stage.layers for stage in run.placement])
     stages = np.array([stage + overhead[k] for k, stage in enumerate(one.stages)])
     wires = [*run.wires(trips), *_lossy_ms(run, trips)]
     busiest = np.maximum(stages.max(axis=0), max((ms for _, ms in wires), default=0.0))
-    if (chunks - 1) * float(busiest.mean()) > float(one.total.mean()):  # most of it is waiting for further chunks
+    if further * float(busiest.mean()) > float(one.total.mean()):  # most of it is waiting for further chunks
         machines = [(f"the compute of {run.names[k]}", float(ms)) for k, ms in enumerate(stages.mean(axis=1))]
         limit = max([*machines, *wires], key=lambda each: each[1])[0]
-    return First(one.total + (chunks - 1) * busiest + restart_ms, _said(restart_ms), limit)
+    return First(one.total + further * busiest + restart_ms, _said(restart_ms), limit)
 
 
 def _lossy_ms(run: Pipeline, trips: Sequence[Trip], *, bits: bool = True) -> list[tuple[str, float]]:

@@ -355,12 +355,15 @@ class Pipeline:
             float(stage.mean()) + float(self.overhead_ms[k]) + proofs * float(self.layers[k])
             for k, stage in enumerate(step.stages)
         ]
-        head_at = len(busy) - 1 if self.engine.head == "last" else 0
-        if self.engine.head == "client" and self.costs.tables.client is not None:
-            busy.append(float(step.head.mean()))
+        work, client, head_ms = self.workload, self.costs.tables.client, float(step.head.mean())
+        alone_ms = work.client_ms + drafting_ms(work)
+        if self.engine.head == "last":
+            busy[-1] += head_ms
+        elif client is None or client < len(busy):  # a stage's machine computes it
+            busy[client or 0] += head_ms
         else:
-            busy[head_at] += float(step.head.mean())
-        return (*busy, *self.wire_ms(self.trips))
+            alone_ms += head_ms
+        return (*busy, alone_ms, *self.wire_ms(self.trips))
 
     def wire_ms(self, trips: Sequence[Trip]) -> list[float]:
         """Return how long one step occupies each uplink and downlink of known rate."""

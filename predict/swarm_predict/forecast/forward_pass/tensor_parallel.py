@@ -320,7 +320,6 @@ class TensorParallel:
         work = self.workload
         tokens = work.prompt - work.cached_prompt
         chunk = min(work.prefill_chunk or tokens, tokens)
-        chunks = math.ceil(tokens / chunk)
         prompt = prompt_columns(self.swarm, self.rows, self.model, work)
         slow = [name for name, ms in zip(self.names, prompt.ms, strict=True) if not np.isfinite(ms)]
         if slow:
@@ -330,7 +329,7 @@ class TensorParallel:
             / self.model.bytes_touched(work.weights, self.width, work.context)
         )
         floor = np.where(np.isfinite(reading), reading, 0.0)
-        layer = replace(prompt, ms=np.maximum(prompt.ms / chunks, floor), head_ms=step.head_ms)
+        layer = replace(prompt, ms=np.maximum(prompt.ms * chunk / tokens, floor), head_ms=step.head_ms)
         one = self._pass(layer, chunk, max(1, work.draws // FIRST_TOKEN_SHARE))
         groups = np.array([c + m for c, m in zip(one.compute, one.met, strict=True)])
         total = groups.sum(axis=0) + one.between + one.head + one.software + self.software_ms(one.rounds, chunk)
@@ -340,7 +339,10 @@ class TensorParallel:
             "compute": float(np.sum(one.compute, axis=0).mean()) + float(one.head.mean()),
         }
         limit = max(parts, key=lambda part: parts[part])
-        return First(total + (chunks - 1) * groups.max(axis=0), (), limit)
+        further = tokens / chunk - 1  # the last one may be a part of one, but makes as many round trips
+        mean = max(float(one.network.mean()), TINY_MS)
+        alike = np.array(one.met).max(axis=0) * max(0.0, 1 - one.upload_ms / mean)
+        return First(total + further * groups.max(axis=0) + (math.ceil(further) - further) * alike, (), limit)
 
     # -- memory, and what is said
 

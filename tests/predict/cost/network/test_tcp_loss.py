@@ -6,9 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from boxes import Box, swarm_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarm_predict.cost.network.delivery_times import links
-from swarm_predict.cost.network.lost_packets import draw_chances, draw_lost
+from swarm_predict.cost.network.lost_packets import beta_at, draw_chances, draw_lost, one_way, retransmission
+from swarm_predict.cost.network.window_after_loss import draw_flights, flights_ms, segments_of
 from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
@@ -75,6 +78,24 @@ def test_few_round_trips_leave_a_wider_guess_with_the_same_mean() -> None:
     assert certain[1] == unsure[1] == 240.0  # alone in flight: RTT + 200 ms
 
 
+@pytest.mark.parametrize(("mean", "count"), [(0.005, 200.0), (0.3, 20.0), (0.02, 1.0), (0.9, 10.0), (0.99, 400.0)])
+def test_a_guess_of_a_loss_rate_is_a_beta_distribution(mean: float, count: float) -> None:
+    found = beta_at(mean, count, (np.arange(100_000) + 0.5) / 100_000)
+    assert np.all(np.diff(found) >= 0)
+    assert found.mean() == pytest.approx(mean, rel=1e-3)
+    assert found.var() == pytest.approx(mean * (1 - mean) / (count + 1), rel=0.01)
+
+
+def test_measured_paths_that_lose_a_little_more_are_not_sooner_by_chance() -> None:
+    """They were: how many random numbers a guess of the loss rate took depended on it, and with them all others."""
+    before, after = (answer(live(lost=lost, sent=1000, worst_ms=52.0)) for lost in (20, 21))
+    assert after.tpot_ms.p5 >= before.tpot_ms.p5
+    assert after.tpot_ms.p50 >= before.tpot_ms.p50
+    assert after.tpot_ms.p95 >= before.tpot_ms.p95
+    assert after.tpot_ms.mean >= before.tpot_ms.mean
+    assert after.tpot_ms.mean < before.tpot_ms.mean * 1.01
+
+
 def test_nine_tokens_in_ten_fall_inside_on_lossy_paths() -> None:
     """Swarms whose paths lose one packet in a hundred or so, each measured by 200 round trips and a dozen hops."""
     inside = np.mean([_share_inside(seed) for seed in range(24)])
@@ -120,6 +141,45 @@ def test_predicted_losses_are_those_of_a_simulated_tcp() -> None:
     ours = draw_lost(np.broadcast_to(loss, (n, 1)), np.array([16_000.0]), np.array([rtt]), rng)[:, 0]
     assert (ours > 0).mean() == pytest.approx((cost > 0).mean(), rel=0.05)
     assert ours.mean() == pytest.approx(cost.mean(), rel=0.05)
+
+
+@pytest.mark.parametrize(("mbps", "flights"), [(np.inf, 0.0), (20.0, 0.0), (1.0, 0.0), (20.0, 2.0)])
+def test_the_mean_delay_is_that_of_the_draws(mbps: float, flights: float) -> None:
+    """At 1 Mbit/s a packet takes 11 ms: what is lost more than seven packets before the end delays nothing."""
+    rng, size, rtt = np.random.default_rng(2), np.array([40_000.0]), np.array([80.0])
+    loss = np.array([0.02])
+    drawn = draw_lost(np.broadcast_to(loss, (400_000, 1)), size, rtt, rng, flights, mbps)
+    assert drawn.mean() == pytest.approx(retransmission(loss, size, rtt, flights, mbps).mean_ms[0], rel=0.02)
+
+
+def test_what_follows_a_lost_packet_takes_its_time_in_any_case() -> None:
+    """Packet by packet: 28 of 11.4 ms each, one of which is lost and sent again a round trip after its arrival."""
+    rtt, packets = 80.0, 28
+    found = retransmission(np.array([0.01]), np.array([packets * 1460.0]), np.array([rtt]), 0.0, 1.024)
+    each = float(found.packet_ms[0])
+    for place in range(4, packets + 1):
+        arrives, last = (packets - place) * each, (packets - 1) * each
+        assert found.delay_ms(np.array([float(place)]))[0] == pytest.approx(max(arrives + rtt - last, 0.0))
+
+
+@given(
+    size=st.floats(100, 400_000),
+    rtt=st.floats(1, 400),
+    mbps=st.floats(1, 2000),
+    loss=st.floats(1e-5, 0.3),
+    factor=st.floats(1, 3),
+    halvings=st.integers(0, 12),
+)
+def test_with_the_same_random_numbers_no_message_is_sooner_where_more_is_lost(size, rtt, mbps, loss, factor, halvings):
+    def drawn(chance: float) -> np.ndarray:
+        rng, shape = np.random.default_rng(3), (400, 1)
+        sizes, rtts, rates = np.array([size]), np.array([rtt]), np.array([mbps])
+        flights = draw_flights(int(segments_of(sizes)[0]), halvings, one_way(np.full(shape, chance)), rng)
+        lost = draw_lost(np.full(shape, chance), sizes, rtts, rng, flights, rates)
+        return lost + flights_ms(flights, sizes, rtts, rates)
+
+    before, after = drawn(loss), drawn(loss * factor)
+    assert np.all(after >= before * (1 - 1e-12))
 
 
 def decode_of_16_kb(layer_ms: float, *, measured: bool = True) -> Prediction:
