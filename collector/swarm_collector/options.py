@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from swarm_collector.scheduling.transfer_leases import DAILY_BYTES
 from swarm_protocol import __version__
@@ -110,9 +110,18 @@ class Options:
     ready_file: Path | None
 
 
+LEAST_TRANSFER: Final = 256 << 10  # bytes a day; the shortest upload test sends as many
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Print one line, like every other error of ours."""
+        self.exit(2, f"{self.prog}: {safe(message, 300)}; see {self.prog} --help\n")
+
+
 def options_parser() -> argparse.ArgumentParser:
     """Return the parser; `--help` and the reference page are made from it."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="swarm-collector",
         description="Receive and store what the probes of a swarm measure, and stream it to dashboards.",
         epilog=_EPILOG,
@@ -217,7 +226,7 @@ def retain_ns(text: str) -> int | None:
 def transfer_bytes(text: str) -> int:
     """Parse `16MiB`, `2GB`. Raises Unusable. Each probe's own limit takes precedence."""
     try:
-        return parse_size(text)
+        return parse_size(text, least=LEAST_TRANSFER)
     except ValueError as error:
         raise Unusable(f"--transfers-a-day: {error}") from error
 

@@ -71,6 +71,8 @@ def _split(rest: str, shown: str) -> tuple[str, str | None]:
     host, colon, port = rest.partition(":")
     if (host and _HOST.fullmatch(host) is None) or not (host or colon):
         raise ValueError(f"{shown or 'nothing'} names no host; {_EXAMPLE}")
+    if host.isdigit() and not colon:  # resolvers take it for an address: 9470 is 0.0.36.254
+        raise ValueError(f"{shown} names no host; give HOST:{host}, or :{host} for this machine")
     return host, port if colon else None
 
 

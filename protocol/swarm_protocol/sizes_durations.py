@@ -1,7 +1,7 @@
 """Parse sizes and durations that people type for flags, settings and rules, and write them back.
 
     size       4096, 50MB, 16MiB, 1.5 GB       (KB is 1000 bytes, KiB is 1024; B may be left out, case does not matter)
-    duration   500ms, 90s, 15m, 2h, 7d, 4w, 1h30m
+    duration   500ms, 90s, 15m, 2h, 7d, 4w, 1h30m     (also 30min, 2 hours, 1 week)
 
 Errors are ValueError with a line that begins with what was typed and ends with what to type instead; the caller puts
 the name of the option before it. Imports nothing heavy: `--help` needs this module.
@@ -19,8 +19,9 @@ MAX_BYTES: Final = 1 << 60
 MAX_SECONDS: Final = 100 * 366 * 86_400.0
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(I?))?B?", re.IGNORECASE)
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d|w)\s*)+")
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+UNITS: Final = r"(?:ms|s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)"  # of durations
+_DURATION: Final = re.compile(rf"(?:\d+(?:\.\d+)?\s*{UNITS}(?![a-z])\s*)+")
+_PART: Final = re.compile(rf"(\d+(?:\.\d+)?)\s*({UNITS})")
 _UNIT_S: Final = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 _POWER: Final = {"K": 1, "M": 2, "G": 3, "T": 4}
 _SHOWN: Final = 80  # characters of the input
@@ -53,7 +54,9 @@ def parse_duration_s(text: str, *, least_s: float = 0.0, most_s: float = MAX_SEC
     words = text.strip().lower()
     if not text.isascii() or _DURATION.fullmatch(words) is None:
         raise ValueError(f"{safe(text, _SHOWN) or 'nothing'} is not a duration; give 90s, 15m, 2h, 7d or 4w")
-    seconds = math.fsum(float(number) * _UNIT_S[unit] for number, unit in _PART.findall(words))
+    seconds = math.fsum(
+        float(number) * _UNIT_S[unit if unit == "ms" else unit[0]] for number, unit in _PART.findall(words)
+    )
     if not least_s <= seconds <= most_s:
         bound = f"less than {duration_text(least_s)}" if seconds < least_s else f"more than {duration_text(most_s)}"
         raise ValueError(f"{safe(text, _SHOWN)} is {bound}")

@@ -212,6 +212,21 @@ async def test_it_ends_with_a_parent_that_was_killed(tmp_path):
     assert not ready.exists()  # who waits for the next collector must not find this one's
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--retian", "2d"], "unrecognized arguments: --retian 2d; see swarm-collector --help"),
+        (["--retain", "-1h"], "argument --retain: expected one argument; see swarm-collector --help"),
+        (["--transfers-a-day", "16"], "--transfers-a-day: 16 is less than 256KiB"),
+    ],
+)
+def test_unusable_arguments_are_one_line(words, line):
+    said = subprocess.run(
+        [sys.executable, "-m", "swarm_collector", *words], capture_output=True, text=True, check=False
+    )
+    assert (said.returncode, said.stdout, said.stderr) == (2, "", f"swarm-collector: {line}\n")
+
+
 async def test_the_ready_file_is_there_while_connections_are_accepted(tmp_path):
     """A script that starts the collector again and waits for the file went on before the collector was ready."""
     ready = tmp_path / "ready"

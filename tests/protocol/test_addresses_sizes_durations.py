@@ -57,6 +57,12 @@ def test_what_is_no_address_gets_one_line_that_says_what_to_type(text: str, line
     assert str(raised.value) == line
 
 
+def test_a_port_alone_is_no_host() -> None:
+    """`--connect 9470` asked 0.0.36.254, and said that it speaks no TLS."""
+    with pytest.raises(ValueError, match=r"^9470 names no host; give HOST:9470, or :9470 for this machine$"):
+        parse_address("9470")
+
+
 @pytest.mark.parametrize(
     ("text", "size_bytes"),
     [("4096", 4096), ("50MB", 50_000_000), ("50mib", 50 << 20), ("1.5 GB", 1_500_000_000), ("2G", 2_000_000_000),
@@ -75,13 +81,14 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("500ms", 0.5), ("90s", 90), ("15m", 900), ("2h", 7200), ("7d", 604_800), ("4w", 2_419_200), ("1h30m", 5400),
-     ("1.5h", 5400)],
+     ("1.5h", 5400), ("30min", 1800), ("2 days", 172_800), ("1week", 604_800), ("1 hour 30 minutes", 5400),
+     ("10sec", 10), ("2hrs", 7200)],
 )  # fmt: skip
 def test_a_duration_is_read_in_every_form(text: str, seconds: float) -> None:
     assert parse_duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "90", "s", "-3m", "3 fortnights", "1h 30", "1e3s"])
+@pytest.mark.parametrize("text", ["", "90", "s", "-3m", "3 fortnights", "1h 30", "1e3s", "3 months", "5 mss", "2 dayz"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration; give 90s, 15m, 2h, 7d or 4w"):
         parse_duration_s(text)

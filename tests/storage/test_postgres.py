@@ -146,7 +146,7 @@ def test_a_server_that_restarts_costs_a_pause_and_nothing_else(url: str, db: Pos
     assert writer.submit(batch(1, [event(T0)])).result(WAIT_S) == 1
     db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     with pytest.raises(
-        Unreachable, match=r"^postgresql://.* does not answer \(.*\); start it there, or correct --store"
+        Unreachable, match=r"^postgresql://.* does not answer \(.*\); start it there, or correct its URL"
     ):
         writer.submit(batch(2, [event(T0 + 2)])).result(WAIT_S)
     assert writer.submit(batch(2, [event(T0 + 2)])).result(WAIT_S) == 2

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from swarm_protocol.messages.operator_messages import OPERATOR_FILE, Operator
+from swarmtop import cli, parsed_options
 from swarmtop.cli import top_parser
 from swarmtop.local.own_collector import operator_on
 from swarmtop.parsed_options import open_source
@@ -51,3 +52,19 @@ def test_commands_take_what_the_operator_may_read_in_place_of_a_token(home: Path
     assert source._introduction().operator == "mine"
     left_by(home / "local", 9470, "of the next start", age_s=0)  # a collector that was killed and restarted
     assert source._introduction().operator == "of the next start"
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ([], "start swarmtop or swarm-collector here, or give --connect, --db, --swarm or --nodes"),
+        (["--connect", "127.0.0.1:1"], "start swarm-collector there or correct --connect"),
+    ],
+)
+def test_a_command_without_a_source_is_told_of_the_sources(
+    words: list[str], advice: str, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`swarmtop plan` alone was told to correct an option that nobody had given."""
+    monkeypatch.setattr(parsed_options, "DEFAULT_PORT", 1)
+    assert cli.main(["plan", *words]) == 3
+    assert capsys.readouterr().err == f"swarmtop: cannot reach 127.0.0.1:1 (refused); {advice}\n"

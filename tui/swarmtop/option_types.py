@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.addresses import parse_address
-from swarm_protocol.sizes_durations import parse_duration_s
+from swarm_protocol.sizes_durations import UNITS, parse_duration_s
 from swarm_protocol.units import NS_PER_S, ns_from_iso
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ LOOPBACK: Final = "127.0.0.1"
 EVERY_ADDRESS: Final = "0.0.0.0"
 YEAR_S: Final = 366 * 86_400
 
-_AGO = re.compile(r"-(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")  # as in `-1h`, `-1h30m`
+_AGO = re.compile(rf"-(?:\d+(?:\.\d+)?{UNITS})+")  # as in `-1h`, `-1h30m`
 
 
 def address(text: str) -> tuple[str, int]:

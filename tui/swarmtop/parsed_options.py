@@ -304,4 +304,13 @@ def open_source(args: argparse.Namespace, *, for_screen: bool = False) -> Source
         insecure=args.insecure,
         compact=for_screen,
         operator=partial(operator_on, port),
+        advice=_advice(args),
     )
+
+
+def _advice(args: argparse.Namespace) -> str:
+    """Return what to do if the collector of `open_source` cannot be reached."""
+    if args.connect:
+        return "start swarm-collector there or correct --connect"
+    others = "--connect, --db, --swarm or --nodes" if hasattr(args, "swarm") else "--connect or --db"
+    return f"start swarmtop or swarm-collector here, or give {others}"

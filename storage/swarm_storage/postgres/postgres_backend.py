@@ -334,7 +334,7 @@ def error_of(error: Exception, name: str) -> StoreError | None:
 
 
 def _unreachable(name: str, error: psycopg.Error) -> Unreachable:
-    return Unreachable(f"{name} does not answer ({_line(error)}); start it there, or correct --store")
+    return Unreachable(f"{name} does not answer ({_line(error)}); start it there, or correct its URL")
 
 
 def _line(error: psycopg.Error) -> str:

@@ -51,6 +51,12 @@ def test_every_node_is_ranked_once_the_placement_first_then_spares_then_who_is_l
     assert found.why_not is None
 
 
+def test_machines_that_are_too_small_together_say_so_and_not_that_a_path_is_missing() -> None:
+    timed = parse_swarm("".join(f'[[node]]\nname = "{name}"\ngpu = "RTX 3090"\naccess = "fiber"\n' for name in "ab"))
+    found = analyse(timed, model_named("qwen3-32b"), Workload())
+    assert {row.why for row in found.rows} == {"all nodes together hold too few layers of qwen3-32b in fp16"}
+
+
 def test_lost_and_departed_nodes_are_not_planned_with_and_stand_last() -> None:
     swarm = heard(5)
     swarm.nodes["state"][0] = State.LOST

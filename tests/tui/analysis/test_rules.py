@@ -84,6 +84,32 @@ def test_a_rule_is_breached_wherever_it_is_not_true(rule: str, expected: list[st
 
 
 @pytest.mark.parametrize(
+    ("text", "op", "value"),
+    [
+        ("rtt_p99_ms<250ms", "<", 250.0),
+        ("loss@kiln-07<1.5%", "<", 0.015),
+        ("up_mbps>=20Mbit/s", ">=", 20.0),
+        ("vram_free_gib>4 ", ">", 4.0),
+        ("vram_free_gib>4GiB", ">", 4.0),
+        ("age_s<60s", "<", 60.0),
+        ("tokens_per_s_p5>3", ">", 3.0),
+        ("tokens_per_s>3tok/s", ">", 3.0),
+        ("changes=0", "==", 0.0),
+        ("state=ok", "==", "ok"),
+    ],
+)
+def test_a_value_may_have_the_unit_of_its_metric(text: str, op: str, value: float | str) -> None:
+    rule = parse_rule(text)
+    assert (rule.op, rule.value) == (op, value)
+
+
+@pytest.mark.parametrize("text", ["rtt_p99_ms<250s", "loss<1ms", "changes<1%", "up_mbps>20GiB"])
+def test_another_unit_is_refused(text: str) -> None:
+    with pytest.raises(RuleError, match="is compared with a number, not"):
+        parse_rule(text)
+
+
+@pytest.mark.parametrize(
     ("rule", "complaint"),
     [
         ("", "'' is not a rule; write METRIC<VALUE, as rtt_p99_ms<250"),

@@ -38,5 +38,13 @@ def test_no_store_here_says_how_to_name_one(home: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err.endswith(f"there is no store in {home}; name it with --db FILE\n")
 
 
+def test_a_store_on_a_server_is_backed_up_with_the_servers_own_tool(capsys: pytest.CaptureFixture[str]):
+    """It was looked for as a file, `postgresql:/swarm@…`, and a password in it was printed."""
+    assert cli.main(["backup", "--db", "postgresql://swarm:hush@db.example/swarm", "copy.db"]) == 2
+    said = capsys.readouterr().err
+    assert "pg_dump" in said
+    assert "hush" not in said
+
+
 def test_the_name_says_when():
     assert default_name(1_790_000_100 * 10**9) == "swarm-20260921T141500Z.db"

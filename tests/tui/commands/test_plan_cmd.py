@@ -51,6 +51,21 @@ def test_a_model_that_fits_nowhere_is_exit_4_and_one_line(capsys: pytest.Capture
     assert "llama-3.1-405b" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("--model", "qwen3-32b"), "; --weights q8_0 fits\n"),
+        (("--model", "llama-3.1-70b", "--engine", "petals"), "; --weights nf4 fits\n"),
+        (("--model", "llama-3.1-405b"), "or use smaller --weights or --context\n"),  # none of the usual ones does
+    ],
+)
+def test_a_model_that_fits_in_smaller_weights_is_refused_with_them(
+    words: tuple[str, ...], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", "--nodes", "4090@Utrecht,3090@Berlin", *words]) == 4
+    assert capsys.readouterr().err.endswith(hint)
+
+
 def test_throughput_is_planned_with_as_many_requests_as_fill_the_pipeline(capsys: pytest.CaptureFixture[str]) -> None:
     """At one request in flight the most tokens in total are those of the fastest single stream."""
     filled = json.loads(run(capsys, "--json", "--objective", "throughput"))

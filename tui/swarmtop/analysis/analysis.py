@@ -227,6 +227,8 @@ def why_out(swarm: Swarm, model: ModelShape, workload: Workload, tables: CostTab
     tables = tables or _tables(swarm, model, workload)
     if tables is None:
         return found
+    room = np.maximum.reduce([tables.capacity, tables.capacity_first, tables.capacity_last, tables.capacity_only])
+    too_small = int(room.sum()) < model.layers
     for row, facts in enumerate(swarm.facts):
         memory = float(swarm.nodes["vram_bytes"][row])
         if np.isnan(memory):
@@ -237,6 +239,8 @@ def why_out(swarm: Swarm, model: ModelShape, workload: Workload, tables: CostTab
             found[facts.name] = f"no layer time of {model.name} yet{f': {facts.note}' if facts.note else ''}"
         elif not np.isfinite(np.delete(tables.hop_ms[row], row)).any() and len(swarm) > 1:
             found[facts.name] = "no path to any other node is known yet"
+        elif too_small:
+            found[facts.name] = f"all nodes together hold too few layers of {model.name} in {workload.weights}"
         else:
             found[facts.name] = "no placement with it can be predicted: a path or an upload is not known yet"
     return found

@@ -22,6 +22,7 @@ from swarmtop.analysis.unmeasured import alive
 
 LADDER: Final = ("llama-3.1-8b", "llama-3.2-3b", "llama-3.2-1b", "qwen2.5-0.5b")  # largest first
 WEIGHTS: Final = ("fp16", "q8_0", "q4_k_m")
+SMALLER: Final = {"petals": ("int8", "nf4")}  # engine → formats that it loads; all others: those of WEIGHTS
 
 
 def complete(swarm: Swarm, asked: OpenQuestion) -> CompleteQuestion:
@@ -113,6 +114,16 @@ def fits(swarm: Swarm, model: ModelShape, workload: Workload) -> bool:
         if i != j
     ]
     return bool(at_ends) and int(tables.capacity.sum()) - min(map(sum, at_ends)) >= model.layers
+
+
+def smaller_weights(swarm: Swarm, model: ModelShape, workload: Workload) -> str | None:
+    """Return the largest usual format with which the model fits these nodes; None: none, or it fits as asked."""
+    whole = model.stage_bytes(0, model.layers - 1, workload.weights)
+    for weights in SMALLER.get(workload.engine, WEIGHTS[1:]):
+        tried = dataclasses.replace(workload, weights=weights)
+        if model.stage_bytes(0, model.layers - 1, weights) < whole and fits(swarm, model, tried):
+            return weights
+    return None
 
 
 def _largest(rooms: Ints) -> list[tuple[int, int]]:

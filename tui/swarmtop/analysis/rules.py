@@ -1,7 +1,8 @@
 """Parse rules for a swarm, and evaluate a rule on an analysed frame. Pure.
 
     rule    METRIC [@ WHERE] OP VALUE      for example  rtt_p99_ms<250   age_s@kiln-07<60   loss@a>b<=0.01   state!=lost
-    OP      <  <=  >  >=  ==  !=
+    OP      <  <=  >  >=  ==  !=      (= is ==)
+    VALUE   a number, with or without the unit of the metric: 250, 250ms, 1% (a loss of 0.01)
     WHERE   NODE (a node; or a link that begins or ends there)   SRC>DST (one directed link)   default: everywhere
 
 A rule states a condition; each place where it does not hold is a breach. Metrics of links are judged on each directed
@@ -70,8 +71,14 @@ _PLANNED: Final = ("cost_ms", "gain_ms", "running_tokens_per_s", "tokens_per_s",
 
 _RULE = re.compile(
     r"\s*(?P<metric>[a-z0-9_]+)\s*(?:@\s*(?P<src>[A-Za-z0-9._-]+)(?:>(?P<dst>[A-Za-z0-9._-]+))?\s*)?"
-    r"(?P<op><=|>=|==|!=|<|>)\s*(?P<value>[A-Za-z0-9.+-]+)\s*"
+    r"(?P<op><=|>=|==|!=|<|>|=)\s*(?P<value>[A-Za-z0-9.+/%-]+)\s*"
 )
+
+
+# the end of a metric's name → how its unit may be written after a number
+_UNITS: Final = {
+    "_ms": ("ms",), "mbps": ("mbit/s", "mbps", "mbit"), "_gib": ("gib",), "_per_s": ("tok/s",), "age_s": ("s",),
+}  # fmt: skip
 
 
 class RuleError(ValueError):
@@ -122,7 +129,8 @@ def parse_rule(text: str) -> Rule:
         raise RuleError(f"there is no metric {metric!r}; there are {known}")
     if (dst and scope != "link") or (src and scope == "swarm"):
         raise RuleError(f"{metric} is a figure of the {scope}, not of {src}{'>' + dst if dst else ''}")
-    return Rule(text.strip(), metric, scope, src, dst, match["op"], _value(metric, match["op"], match["value"]))
+    op = {"=": "=="}.get(match["op"], match["op"])
+    return Rule(text.strip(), metric, scope, src, dst, op, _value(metric, op, match["value"]))
 
 
 def _value(metric: str, op: str, text: str) -> float | str:
@@ -131,12 +139,24 @@ def _value(metric: str, op: str, text: str) -> float | str:
             raise RuleError(f"state is compared with == or != to one of {', '.join(WORDS)}")
         return text
     try:
-        value = float(text)
+        value = _without_unit(metric, text)
     except ValueError:
         raise RuleError(f"{metric} is compared with a number, not {text!r}") from None
     if not np.isfinite(value):
         raise RuleError(f"{metric} is compared with a finite number, not {text!r}")
     return value
+
+
+def _without_unit(metric: str, text: str) -> float:
+    """Raises ValueError."""
+    if metric == "loss" and text.endswith("%"):
+        return float(text[:-1]) / 100
+    number = text.lower()
+    for end, units in _UNITS.items():
+        unit = next((unit for unit in units if number.endswith(unit)), None) if metric.endswith(end) else None
+        if unit is not None:
+            return float(number.removesuffix(unit))
+    return float(number)
 
 
 def needs_plan(rule: Rule) -> bool:

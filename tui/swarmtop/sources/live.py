@@ -82,11 +82,14 @@ class LiveSource:
         rate_hz: float = 4.0,
         compact: bool = False,
         operator: Callable[[], Operator | None] | None = None,
+        advice: str = "start swarm-collector there or correct --connect",
         rng: random.Random | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`compact`: hold links in as few bytes as a screen needs. `operator`: reads what this user's
-        collector on this machine has left; it makes up another secret at each start."""
+        collector on this machine has left; it makes up another secret at each start. `advice`:
+        what to do if it cannot be reached."""
+        self._advice = advice
         self._compact = compact
         self.title = address_text(host, port)
         self._operator = operator
@@ -264,9 +267,7 @@ class LiveSource:
                 if not self._reached and isinstance(lost, NoCollector):
                     raise SourceError(f"{self.title} {lost}: no swarm-collector; correct --connect", 3) from lost
                 if not self._reached:
-                    raise SourceError(
-                        f"cannot reach {self.title} ({lost}); start swarm-collector there or correct --connect", 3
-                    ) from lost
+                    raise SourceError(f"cannot reach {self.title} ({lost}); {self._advice}", 3) from lost
                 self.silent_since_ns = self.silent_since_ns or self._heard_ns
                 self._drop_questions(lost)
                 why = f"connection to {self.title} lost ({lost}); trying again"

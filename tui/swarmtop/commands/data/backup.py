@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     from swarm_storage.errors import StoreError
     from swarm_storage.sqlite.backup import backup
 
+    if args.db is not None and args.db.startswith(("postgresql://", "postgres://")):
+        raise CommandError("a PostgreSQL store is backed up with pg_dump; backup copies SQLite files")
     source = Path(args.db) if args.db is not None else _store_here()
     target = Path(args.target) if args.target is not None else Path(default_name(time.time_ns()))
     try:

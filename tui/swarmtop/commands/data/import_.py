@@ -243,7 +243,7 @@ FORMATS: Final[dict[str, Format]] = {
     "iperf3": Format("iperf3 -J; --from client --to server give the machines their names", _iperf3),
     "perfsonar": Format("pscheduler result --format json: rtt, throughput or latency", _perfsonar),
     "ping": Format("ping -c 20 HOST, of any system; --from and --to name the ends", _ping),
-    "mtr": Format("mtr --json -c 20 HOST, or mtr --report", _mtr),
+    "mtr": Format("mtr --json -c 20 HOST, --csv or --report", _mtr),
     "gpus": Format("nvidia-smi, amd-smi, rocm-smi, gpustat or an exporter (below); --node names the machine", _gpus),
     "llama-bench": Format("llama-bench -o json, jsonl, csv or its table: layer times of a machine", _llama_bench),
 }

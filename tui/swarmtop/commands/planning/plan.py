@@ -20,6 +20,7 @@ from swarm_predict.search.solve import plan as search_plan
 from swarm_predict.search.speculation import MOST_WINDOWS, plan_speculation
 from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Plan, Stage, Workload
 from swarm_protocol.snapshot.swarm import Swarm
+from swarmtop.analysis.default_model import smaller_weights
 from swarmtop.analysis.plans.alternatives import alternatives, alternatives_object, alternatives_text
 from swarmtop.analysis.plans.assessment import judge, judgement_object, judgement_text
 from swarmtop.analysis.plans.confidence import choice_lines, choice_object, formats_line, formats_object
@@ -263,7 +264,12 @@ def run(args: argparse.Namespace) -> int:
             return ask(on, model, asked_load, objective=args.objective), asked_load
 
         with_all = swarm
-        found, load = planned(swarm)
+        try:
+            found, load = planned(swarm)
+        except DoesNotFit as error:
+            if (smaller := smaller_weights(swarm, model, asked_load)) is None:
+                raise
+            raise DoesNotFit(f"{error}; --weights {smaller} fits") from error
         swarm, found, load = with_fewer_cards(swarm, found, load, cuts(swarm, model, asked_load, args.forbid), planned)
         judged = judge(swarm, model, load, found.prediction)
         more = alternatives(swarm, model, load, found, points=args.front, time_limit_s=args.time_limit)
