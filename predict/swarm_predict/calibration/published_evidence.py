@@ -19,7 +19,17 @@ from swarm_predict.cost.machine.roofline import LayerWork, head_work, least_ms
 from swarm_predict.cost.machine_groups import ALL_REDUCES_PER_LAYER
 from swarm_predict.cost.network.delivery_times import Links, links
 from swarm_predict.forecast.forward_pass.pipeline import trips_of
-from swarm_predict.priors.factors import FASTEST, Load, Machine, canonical, effects, launch_rounds, load_of
+from swarm_predict.priors.factors import (
+    FASTEST,
+    RDMA_SHARE,
+    Load,
+    Machine,
+    canonical,
+    effects,
+    launch_rounds,
+    load_of,
+    over_rdma,
+)
 from swarm_predict.types import Engine, Placement, Stage, Workload
 from swarm_protocol.snapshot.swarm import Kind, LayerTime, NodeFacts, Path, Swarm
 from swarm_protocol.units import BYTES_PER_GIB
@@ -124,6 +134,12 @@ def together(result: Result) -> int:
     return shared_by(f"{result.cards}x {result.nodes[0]}", result.model, workload_of(result).engine)
 
 
+def software_share(result: Result) -> float:
+    """Return the part of a message's software that is left where both kernels are left out."""
+    rows = range(len(result.nodes))
+    return RDMA_SHARE if over_rdma(result.software, swarm_of(result), rows) else 1.0
+
+
 def shares(result: Result) -> bool:
     """Return the shares of tensor parallelism over several machines."""
     return engine_facts(workload_of(result)).pattern == "all-reduce" and len(result.nodes) > 1
@@ -168,7 +184,7 @@ def evidence_of(result: Result) -> Evidence:
     for trip in trips_of(engine, len(order), in_loop, *sizes):
         src, dst = where[trip.src], where[trip.dst]
         paths_ms += float(paths.delivery_ms(trip.size_bytes)[src, dst])
-        parts.append(Part(1.0, effects("visit", machines[dst], load)))
+        parts.append(Part(software_share(result), effects("visit", machines[dst], load)))
     paths_ms += measured_ms
     return Evidence(result, tuple(parts), paths_ms + fixed_ms, least + paths_ms)
 
@@ -196,7 +212,7 @@ def _of_shares(
     parts = (
         Part(whole[slowest], effects("decode", machines[slowest], load)),
         Part(float(layers), effects("launch", machines[slowest], load)),
-        Part(float(rounds), effects("reduce", machines[slowest], load)),
+        Part(rounds * software_share(result), effects("reduce", machines[slowest], load)),
     )
     return Evidence(result, parts, paths_ms + FASTEST * whole[slowest], whole[slowest] + paths_ms)
 

@@ -46,6 +46,7 @@ from swarm_predict.priors.factors import (
     launch_rounds,
     load_of,
     machine_of,
+    over_rdma,
 )
 from swarm_predict.priors.individual_effects import PATH_KINDS, PathKind
 from swarm_predict.priors.posterior import Priors
@@ -134,6 +135,12 @@ def observe(
         )
     load = load_of(model, workload.weights, workload.engine)
     machines = [machine_of(swarm.facts[row]) for row in found.rows]
+    parts = found.parts
+    if workload.engine not in RDMA and over_rdma(workload.engine, swarm, found.rows):
+        parts = [
+            msgspec.structs.replace(part, times=RDMA_SHARE * part.times) if part.what in ("visit", "reduce") else part
+            for part in parts
+        ]
     return ObservedRun(
         label=label,
         engine=workload.engine,
@@ -148,7 +155,7 @@ def observe(
             RunMachine(key_of(swarm.facts[row]), machine.device_class, machine.device, cards)
             for row, machine, cards in zip(found.rows, machines, found.cards, strict=True)
         ),
-        parts=tuple(part for part in found.parts if part.times > 0),
+        parts=tuple(part for part in parts if part.times > 0),
         own_ms=found.own_ms,
     )
 

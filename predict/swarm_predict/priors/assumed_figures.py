@@ -18,7 +18,6 @@ import numpy as np
 from swarm_predict.priors import individual_effects
 from swarm_predict.priors.factors import (
     FASTEST,
-    RDMA,
     RDMA_SHARE,
     Kind,
     Load,
@@ -27,6 +26,7 @@ from swarm_predict.priors.factors import (
     key_of,
     launch_rounds,
     machine_of,
+    over_rdma,
 )
 from swarm_predict.priors.individual_effects import Rate
 from swarm_predict.priors.posterior import Effects, Priors
@@ -210,7 +210,7 @@ def assume(
     median = medians[at] if len(rows) else np.zeros((_LINES, 0))
     if cards and median.size:
         median[_LAUNCH] *= [launch_rounds(count) for count in cards]
-    if load.engine in RDMA:
+    if over_rdma(load.engine, swarm, rows):
         median[[_VISIT, _REDUCE]] *= RDMA_SHARE
     noise = individual_effects.run_noise(kind, priors.left)
     again, pace = (

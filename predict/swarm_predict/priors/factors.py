@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import numpy as np
+
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.model.weight_formats import weight_format
-from swarm_protocol.snapshot.swarm import NodeFacts
+from swarm_protocol.snapshot.swarm import NodeFacts, Swarm
 
 Kind = Literal["decode", "launch", "visit", "reduce", "prefill"]
 WeightGroup = Literal["16", "8", "4", "below"]
@@ -29,6 +32,10 @@ FASTEST: Final = 0.9
 CLASSES: Final = (
     "datacenter-gpu", "gaming-gpu", "laptop-gpu", "workstation-gpu", "apple", "apu", "x86", "arm", "board",
 )  # fmt: skip
+
+# cards for servers with the chips and memory of workstation cards: the A40 is an A6000, the L40S a 6000 Ada, the P40 a
+# P6000 without fans. One sequence reads a larger share of GDDR's bandwidth than of HBM's, which needs more in flight.
+_GDDR: Final = re.compile(r"\b(a40|l40s?|l20|l4|a10g?|a16|a2|t4|p40|p4|m40|m60)\b")
 
 PROCESSORS: Final = ("x86", "arm", "board")  # of CLASSES: without a graphics processor that computes
 
@@ -46,6 +53,8 @@ _MESSAGES: Final = {
 # order of magnitude lower than the ring backend")
 RDMA_SHARE: Final = 0.1
 RDMA: Final = frozenset({"exo-rdma", "exo-tensor"})
+NCCL: Final = frozenset({"vllm", "vllm-tp", "sglang", "sglang-tp"})  # takes InfiniBand or RoCE where hosts have it
+KERNELS_RTT_MS: Final = 0.03  # two kernels' sockets do not answer in less, whatever lies between them
 PLAIN: Final = frozenset({"chain", "star", "ring", "tensor-parallel", "hybrid"})  # a pattern of messages, not a program
 
 
@@ -74,10 +83,25 @@ class Load:
     format: str = ""  # name of the weights
 
 
+def class_of(named: str, device: str) -> str:
+    """Return the class whose use of its memory a device shares. `device`: its canonical name."""
+    return "workstation-gpu" if named == "datacenter-gpu" and _GDDR.search(device) else named
+
+
 def launch_rounds(cards: int) -> float:
     """Return how many times the launches of a layer take where cards split it: once, and a round of exchanges each
     time that the number of cards doubles."""
     return 1.0 + math.log2(cards)
+
+
+def over_rdma(engine: str, swarm: Swarm, rows: Sequence[int]) -> bool:
+    """Return whether an engine's messages between these machines leave both kernels out."""
+    if engine in RDMA:
+        return True
+    if engine not in NCCL or len(rows) < 2:
+        return False
+    rtt_ms = swarm.links["rtt_min_ms"][np.ix_(list(rows), list(rows))][~np.eye(len(rows), dtype=bool)]
+    return bool((rtt_ms < KERNELS_RTT_MS).all())
 
 
 def load_of(model: ModelShape, weights: str, engine: str) -> Load:
@@ -88,8 +112,11 @@ def load_of(model: ModelShape, weights: str, engine: str) -> Load:
     return Load(engine, group, routed, model.name, weights)
 
 
-def kernels_of(engine: str) -> str:
-    """Return the engine whose kernels compute."""
+def kernels_of(engine: str, device_class: str = "") -> str:
+    """Return the engine whose kernels compute. distributed-llama's for graphics processors (Vulkan) share nothing with
+    those for processors, which are its own."""
+    if engine == "distributed-llama" and device_class not in ("", *PROCESSORS):
+        return "distributed-llama-vulkan"
     return _KERNELS.get(engine, engine)
 
 
@@ -100,7 +127,7 @@ def messages_of(engine: str) -> str:
 
 def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
     """The names of the effects whose sum is the logarithm of this quantity."""
-    named, device = machine.device_class or "?", machine.device
+    named, device = class_of(machine.device_class, machine.device) or "?", machine.device
     found: list[str] = [kind]
     if kind in ("decode", "prefill"):
         found += [
@@ -111,7 +138,7 @@ def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
         if load.routed:
             found += [f"{kind}.routed:yes", f"{kind}.class-routed:{named}"]
         if load.engine not in PLAIN:
-            kernels = kernels_of(load.engine)
+            kernels = kernels_of(load.engine, machine.device_class)
             found += [f"{kind}.engine:{kernels}", f"{kind}.class-engine:{named}/{kernels}"]
         else:
             found.append(f"{kind}.engine:?")
@@ -124,7 +151,7 @@ def effects(kind: Kind, machine: Machine, load: Load) -> tuple[str, ...]:
         if load.engine in PLAIN:
             found.append("launch.engine:?")
         else:  # graphs of kernels take one launch, where an engine records them for this kind of machine
-            kernels = kernels_of(load.engine)
+            kernels = kernels_of(load.engine, machine.device_class)
             found += [f"launch.engine:{kernels}", f"launch.class-engine:{named}/{kernels}"]
         if machine.host:
             found.append(f"launch.host:{machine.host}")
@@ -159,10 +186,12 @@ _BY_NAME: Final[tuple[tuple[str, str], ...]] = (
     (r"raspberry|\bpi ?[345]\b|\bcm[45]\b|jetson|rock ?5|orange ?pi|rk3588", "board"),
     (r"8060s|8050s|ai max|strix|gb10|dgx spark|780m|890m|radeon [67]80m", "apu"),
     (r"\bm[1-9]\b( (pro|max|ultra))?|apple", "apple"),
+    (r"rtx pro \d000(?!.*laptop)", "workstation-gpu"),
     (r"laptop|mobile|max-q|\bt1200\b|\bt[56]00\b|rtx [a-z]?\d{4}m\b", "laptop-gpu"),
-    (r"\b[ahb][12345]0{1,2}\b|gb200|h20\b|\bv100|\bp100|\bp40\b|\bt4\b|\bl4\b|\bl40s?\b|\ba[1-4]0\b|\bmi\d{2,3}x?\b",
-     "datacenter-gpu"),
-    (r"rtx (pro )?a\d{4}|\ba[2-6]000\b|rtx \d000( ada)?\b|ada\b|w[67]\d00|r9700|pro \d{4}", "workstation-gpu"),
+    (r"\b[ahb][1-5]00?\b(?<!a[2-5]00)|\ba10g\b|gb200|h20\b|\bv100|\bp100|\bp40\b|\bt4\b|\bl4\b|\bl40s?\b|\ba[1-4]0\b"
+     r"|\bmi\d{2,3}x?\b", "datacenter-gpu"),
+    (r"rtx (pro )?a\d{3,4}|\ba[2-6]000\b|rtx \d000( ada)?\b|ada\b|w[67]\d00|r9700|pro \d{4}|quadro"
+     r"|\bp[1-6]000\b", "workstation-gpu"),
     (r"\b[gr]tx ?\d{3,4}|rx ?\d{4}|\barc\b|\btitan\b", "gaming-gpu"),
     (r"ampere(one)?|graviton|neoverse|cix|cortex|snapdragon|kirin|aarch64|arm", "arm"),
     (r"^cpu:|xeon|epyc|ryzen|threadripper|core\b|i[3579]-|n1\d\d\b", "x86"),

@@ -12,6 +12,8 @@ up_mbps always wins.
     wifi                machines of one home through its access point: each end adds a hop through the air. Ours, for a
                         home with free air; on a busy campus half of all hops took over 20 ms (Sui et al., MobiSys
                         2016). Wi-Fi 5 with two streams carries 867 Mbit/s, both ends share it, a third is usual
+    rdma                InfiniBand or RoCE between hosts, both kernels left out: some µs through a switch (ib_send_lat);
+                        100 Gbit/s is what a ConnectX-7 on four lanes of PCIe 5.0 (DGX Spark) reaches
     thunderbolt         IP over Thunderbolt 3 to 5: 9 to 17 Gbit/s are reported with iperf3; the lower end is taken
 """
 
@@ -40,10 +42,12 @@ ACCESS: Final[dict[str, Access]] = {
     "starlink": Access(30.0, 25.0, 15.0, 105.0),
     "lan": Access(0.15, 0.05, 940.0, 940.0, local=True),
     "wifi": Access(2.0, 4.0, 300.0, 300.0, local=True),
+    "rdma": Access(0.005, 0.002, 100000.0, 100000.0, local=True),
     "thunderbolt": Access(0.1, 0.05, 9400.0, 9400.0, local=True),
 }
 ALIASES: Final = {"fibre": "fiber", "ftth": "fiber", "vdsl": "dsl", "adsl": "dsl", "ethernet": "lan", "wired": "lan",
-                  "wi-fi": "wifi", "wlan": "wifi", "tb": "thunderbolt", "usb4": "thunderbolt"}  # fmt: skip
+                  "wi-fi": "wifi", "wlan": "wifi", "tb": "thunderbolt", "usb4": "thunderbolt",
+                  "roce": "rdma", "infiniband": "rdma", "ib": "rdma"}  # fmt: skip
 
 
 def access_named(word: str) -> str | None:

@@ -134,7 +134,7 @@ def test_tensor_parallel_gets_its_width_the_same_way():
     assert 0.1 < narrow < 0.45 * wide
     workload = Workload(weights="q4_k_m", engine="tensor-parallel", priors=updated)
     placement = parse_placement("a:0-79,b:0-79", LLAMA70, PAIR, "tensor-parallel")
-    assert predict(PAIR, LLAMA70, placement, workload).tokens_per_s.p50 == pytest.approx(15.0, rel=0.05)
+    assert predict(PAIR, LLAMA70, placement, workload).tokens_per_s.p50 == pytest.approx(15.0, rel=0.07)
 
 
 def test_another_device_under_the_same_name_is_another_machine():
