@@ -325,13 +325,13 @@ class Dashboard(KeyActions):
             if is_first:
                 self.tick()  # somebody waits for it
             return
+        if isinstance(outcome, WorkerEnded):  # no bug of ours: said each time, as after F5
+            self.say(f"no plan: {clean(str(outcome), 200)}")
+            return
         what = f"{type(outcome).__name__}: {outcome}"
         if what != self._analysis_failed:
             self._analysis_failed = what
             path = terminal.log_error(self.options.state_dir, outcome)
-            if isinstance(outcome, WorkerEnded):
-                self.say(f"no plan: {clean(str(outcome), 200)}")
-                return
             self.say(f"the planner failed ({clean(what, 120)}); please report it with {path or 'the output on stderr'}")
 
     async def _focus(self) -> None:

@@ -205,13 +205,16 @@ class _Judge:
 
     def _saved_by_typical(self, row: int) -> float:
         """Return the share of a token's time that typical figures in its place would save."""
-        usual = self._usual(row, range(len(self._mean.names)))
+        rows = sorted({*self._pool, *self._order})  # of a thousand nodes, only these matter
+        usual = self._usual(row, rows)
         if usual is None or not 0 < self._run_ms < np.inf:
             return 0.0
-        tables = relieved(self._mean, self._parts, self._share, row, CAUSES, usual)
-        saved = 1 - tables.price([*self._order], self._layers) / self._run_ms
+        place = {node: at for at, node in enumerate(rows)}
+        few, parts = self._mean.of(rows), _parts_of(self._parts, rows)
+        tables = relieved(few, parts, self._share, place[row], CAUSES, usual)
+        saved = 1 - tables.price([place[node] for node in self._order], self._layers) / self._run_ms
         if (kept := self._solve(self._mean, self._order, require=row)) is not None:
-            again = self._solve(tables, kept.order)
+            again = self._solve_pool(tables.of([place[node] for node in self._pool]), kept.order)
             if again is not None and kept.value_ms > 0:
                 # what is won above a plan that keeps the node as it is, so that the arrangement is not counted
                 saved = max(saved, 1 - again.value_ms / kept.value_ms)
@@ -296,7 +299,7 @@ class _Judge:
 
     def _solve(
         self,
-        tables: CostTables,
+        tables: CostTables,  # self._mean or self._p50
         warm: tuple[int, ...],
         *,
         require: int | None = None,
@@ -304,13 +307,23 @@ class _Judge:
         prove: bool = False,
     ) -> Found | None:
         """Solve; None if nothing fits, or if it cannot be known. Silent nodes are never planned with."""
+        if id(tables) not in self._small:
+            self._small[id(tables)] = tables.of(self._pool)
+        return self._solve_pool(self._small[id(tables)], warm, require=require, forbid=forbid, prove=prove)
+
+    def _solve_pool(
+        self,
+        few: CostTables,
+        warm: tuple[int, ...],
+        *,
+        require: int | None = None,
+        forbid: int | None = None,
+        prove: bool = False,
+    ) -> Found | None:
+        """The same on tables of the pool; rows are those of the swarm."""
         place = {row: at for at, row in enumerate(self._pool)}
         if require is not None and require not in place:
             return None
-        if id(tables) in (id(self._mean), id(self._p50)):
-            few = self._small.setdefault(id(tables), tables.of(self._pool))
-        else:
-            few = tables.of(self._pool)
         try:
             found = solve(
                 few,
