@@ -46,9 +46,7 @@ from swarm_storage.sqlite.schema import check_version, migrate
 
 BUSY_MS: Final = 5_000  # another program's read of the whole file, or a stray writer's one transaction
 CACHE_KIB: Final = 8_192  # four times as much made no batch cheaper: the kernel caches the file too
-# Between checkpoints: 16 MB. With a quarter of it nearly each commit of 10,000 nodes was followed by one, which copied
-# pages that the next commit rewrote: a tenth more CPU, a third more bytes.
-WAL_PAGES: Final = 4_000
+WAL_PAGES: Final = 1_000  # 4 MB between checkpoints: short ones, outside of any commit
 WAL_KEEP_BYTES: Final = 16 << 20  # what a reset keeps of a log that a slow reader made grow
 # Made by versions up to 10, and read by nothing since: no version of its own, so that older files need no upgrade.
 UNUSED_INDEX: Final = "host_by_node"

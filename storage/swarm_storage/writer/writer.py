@@ -54,7 +54,7 @@ QUEUE_SAMPLES: Final = 200_000  # some 200 MB at worst; beyond that the probes' 
 COMMIT_SAMPLES: Final = 40_000  # of one commit: bounds how long an answer waits behind a backlog
 LINGER_S: Final = 0.01  # batches that come together share one sync of the disk; no caller needs an answer within 10 ms
 # Batches of one commit from which on to wait longer, and how long. Each commit rewrites pages that the next one
-# rewrites too: in a file of 10,000 nodes, 250 batches at once take a sixth less CPU each than 100, which take a tenth
+# rewrites too: in a file of 10,000 nodes, 250 batches at once take a fifth less CPU each than 100, which take a tenth
 # less than 50. A collector with so many probes has no use for an earlier answer.
 LONGER_LINGER_S: Final = ((64, 0.25), (8, 0.1))
 LINGER_SAMPLES: Final = 4_000  # waiting: writing them takes longer than the sync they would share
