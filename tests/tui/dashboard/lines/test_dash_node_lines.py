@@ -88,3 +88,11 @@ def test_kind_of_a_link_rate_is_shown_in_the_peers_table() -> None:
     frame.links["mbps_kind"][0, :] = Kind.BOUND
     text = "\n".join(said(r) for r in node_lines.peer_table(view_of(frame), 0, 0, 120, 10))
     assert "≥40.0" in text
+
+
+@pytest.mark.parametrize("width", [40, 52, 60, 80, 120])
+def test_columns_of_peers_that_do_not_fit_are_left_out_whole(width: int) -> None:
+    """At 40 cells the table ended with `…`, and with the first letter of the figures behind it."""
+    table = node_lines.peer_table(view_of(fakes.swarm()), 0, 0, width, 10)
+    assert all(line_width(row) <= width for row in table)
+    assert said(table[0]).split()[:4] == ["PEER", "RTT50", "RTT99", "JIT"]

@@ -11,7 +11,7 @@ from dash_views import said, session, view_of
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.units import NS_PER_S
 from swarmtop.analysis.runs.engine_runs import placement_text
-from swarmtop.dashboard.lines.placement import placement_lines, run_lines
+from swarmtop.dashboard.lines.placement import placement_lines, placement_parts, run_lines
 from swarmtop.dashboard.lines.styled import line_width
 
 
@@ -95,3 +95,14 @@ def test_without_a_plan_the_reason_is_one_line() -> None:
     assert view is not None
     text = [said(r).strip() for r in placement_lines.screen(view, placement_lines.PlacementState(), 100, 20)]
     assert "no placement: no layer time of llama-2-70b yet on kiln-berlin-07, hut-tromso" in text
+
+
+@pytest.mark.parametrize("width", [40, 52, 60, 80, 120])
+def test_columns_of_stages_that_do_not_fit_are_left_out_whole(width: int) -> None:
+    """At 40 cells the table ended with `HOP …`."""
+    view = view_of(fakes.swarm())
+    assert view.plan is not None
+    state = placement_lines.PlacementState()
+    table = placement_parts.stage_table(view, view.plan.prediction, state, width, 10)
+    assert all(line_width(row) <= width for row in table)
+    assert {"comp", "hop"} <= set(said(table[0]).lower().split())

@@ -277,12 +277,11 @@ def peer_table(view: View, row: int, cursor: int, width: int, rows: int) -> Bloc
     found = peers(view, row)
     name_width = 16 if width < 100 else 22
     columns = list(_PEER_COLUMNS)
-    while name_width + 3 + sum(w for _, w in columns) + _TAIL > width and len(columns) > 3:
+    tail = name_width + 3 + sum(w for _, w in columns[:3]) + _TAIL <= width  # else no room for even these
+    while name_width + 3 + sum(w for _, w in columns) + _TAIL * tail > width and len(columns) > 3:
         columns.pop()
-    head = (
-        "   " + pad("PEER", name_width) + "".join(pad(title, w, ">") for title, w in columns) + "  BACK99  PATH     AGE"
-    )
-    block: Block = [line((head, "head"))]
+    head = "   " + pad("PEER", name_width) + "".join(pad(title, w, ">") for title, w in columns)
+    block: Block = [line((head + "  BACK99  PATH     AGE" * tail, "head"))]
     if not found:
         alone = "no other node" if len(view.swarm) < 2 else "nothing measured with any peer yet"
         return height([*block, line((f"   {alone}", "dim"))], rows)
@@ -290,12 +289,12 @@ def peer_table(view: View, row: int, cursor: int, width: int, rows: int) -> Bloc
     cursor = max(0, min(cursor, len(found) - 1))
     start = max(0, min(cursor - room // 2, len(found) - room))
     for i, peer in list(enumerate(found))[start : start + room]:
-        block.append(_peer_line(view, row, peer, columns, name_width, selected=i == cursor))
+        block.append(_peer_line(view, row, peer, columns, name_width, selected=i == cursor, tail=tail))
     return height(block, rows)
 
 
 def _peer_line(
-    view: View, row: int, peer: int, columns: list[tuple[str, int]], name_width: int, *, selected: bool
+    view: View, row: int, peer: int, columns: list[tuple[str, int]], name_width: int, *, selected: bool, tail: bool
 ) -> Line:
     links = view.swarm.links
     kind = Kind(int(links["kind"][row, peer]))
@@ -317,6 +316,8 @@ def _peer_line(
         (pad(clean(view.swarm.facts[peer].name), name_width), "strong" if selected else ""),
     ]
     spans += [(pad(texts[title], w, ">"), role) for title, w in columns]
+    if not tail:
+        return tuple(spans)
     spans.append((pad(quantities.figure(links["rtt_p99_ms"][peer, row]), 8, ">"), role))
     spans.append((f"  {pad(path, 8)} {pad(quantities.seconds(quantities.optional(float(age))), 4)}", "dim"))
     return tuple(spans)

@@ -114,7 +114,8 @@ def stage_table(view: View, best: Prediction, state: PlacementState, width: int,
 
 def _name_width(width: int, *, own: bool, both: bool, wide: bool) -> int:
     if not own:
-        return max(10, min(28, width - 16 - 8 * _best_columns(width)))
+        figures = _best_columns(width)
+        return max(10, min(28, width - 16 - (8 if figures > 2 else 6) * figures))
     if not both:
         return max(10, min(28, width - 32))
     return max(10, min(26, (width - (89 if wide else 56)) // 2))
@@ -122,7 +123,7 @@ def _name_width(width: int, *, own: bool, both: bool, wide: bool) -> int:
 
 def _best_columns(width: int) -> int:
     """Columns of the best alone: some figures a stage."""
-    return len(_LEFT) if width >= 72 else 3
+    return len(_LEFT) if width >= 72 else 3 if width >= 50 else 2
 
 
 def _head(names: int, figures: int, *, own: bool, both: bool, wide: bool) -> Line:
