@@ -1,9 +1,10 @@
 """Model offloading: weights that do not fit are read from RAM or disk in every step, in parallel with compute.
 
 Sheng et al., FlexGen, arXiv 2303.06865, §4: a step that streams weights takes the longer of reading and computing, and
-the reading is the same for one sequence as for a hundred. Two layers' room stays free to read into while computing.
-Activations stay where the layers are, and so does the KV cache unless the workload puts it outside (FlexGen does for
-large batches); a node without room for those and one layer does not fit.
+the reading is the same for one sequence as for a hundred. Of routed experts only those that a step wakes are read, as
+where the processor computes them (llama.cpp --n-cpu-moe, KTransformers). Two layers' room stays free to read into
+while computing. Activations stay where the layers are, and so does the KV cache unless the workload puts it outside
+(FlexGen does for large batches); a node without room for those and one layer does not fit.
 """
 
 from __future__ import annotations
@@ -48,4 +49,5 @@ def spill(needs: Needs, stage: Stage, room_bytes: float, *, cache: bool = False)
     stay = max(stay, 0)
     gone = stage.layers - stay
     held = beside + (stay + min(BUFFERED_LAYERS, gone)) * each
-    return Spill(gone, gone * each + outside, held, stage.layers if cache else gone)
+    read = min(each, needs.model.weights_touched(needs.weights, needs.sequences))
+    return Spill(gone, gone * read + outside, held, stage.layers if cache else gone)

@@ -340,6 +340,16 @@ def test_calibrated_residuals_widen_the_interval_and_move_neither_mean_nor_media
     assert rough.tpot_ms.p95 / rough.tpot_ms.p50 == pytest.approx(1.16, abs=0.02)
 
 
+def test_of_offloaded_experts_those_that_are_awake_are_read():
+    """Whoever runs DeepSeek R1 beside one card: 14 tokens/s of 460 GB/s are published (KTransformers issue 314)."""
+    swarm = swarm_of_nodes("a=RTX 4090 lan")
+    model = model_named("deepseek-r1")
+    placement = parse_placement("a:0-60", model, swarm)
+    load = Workload(weights="q4_k_m", engine="llama.cpp", offload_gbps=460.0)
+    found = predict(swarm, model, placement, load).tokens_per_s.p50
+    assert 14 <= found <= 2 * 14
+
+
 def test_an_offloaded_cache_makes_room_for_many_sequences_and_is_read_in_every_step():
     """OPT-30B on one T4, 144 sequences (FlexGen): 48 layers of weights but those that stay, and the whole cache."""
     swarm = swarm_of([Box("t4", vram_gib=15.0, mem_gbps=320.0, tflops=65.0, layers=())], None)
