@@ -236,6 +236,7 @@ class FakeSource:
         self.mode: Mode = mode
         self.closed = False
         self.focused: list[str] = []
+        self.chosen: list[bool] = []  # by a person, of each
         self.asked: list[str] = []
         self._queue: asyncio.Queue[Swarm | Exception] = asyncio.Queue()
         for frame in frames:
@@ -274,6 +275,7 @@ class FakeSource:
         self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0, *, chosen: bool = True
     ) -> None:
         self.focused.append(model)
+        self.chosen.append(chosen)
 
     async def close(self) -> None:
         self.closed = True

@@ -128,7 +128,9 @@ class Fleet:
     async def export(self, kind: str, since_ns: int, until_ns: int) -> AsyncIterator[str]:
         yield "time\n"
 
-    async def focus(self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0) -> None:
+    async def focus(
+        self, model: str, layer: LayerShape, dtype: str, hop_bytes: int, vocab: int = 0, *, chosen: bool = True
+    ) -> None:
         pass
 
     async def close(self) -> None:

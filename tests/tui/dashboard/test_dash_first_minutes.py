@@ -103,6 +103,7 @@ async def test_what_a_person_left_open_is_filled_in_by_what_fits_and_said() -> N
         assert "it does not fit: showing q8_0; w changes it" in text
         assert (app.session.model.name, app.session.workload.weights) == ("llama-3.2-1b", "q8_0")
         await fakes.until(pilot, lambda: source.focused == ["llama-3.2-1b"])  # and nothing before it was known
+        assert source.chosen == [False]  # so that it replaces no model that a person chose
         await pilot.press("w", *"int8", "enter")
         await fakes.until(
             pilot, lambda: app.session.open_question is not None and app.session.open_question.weights_are_chosen

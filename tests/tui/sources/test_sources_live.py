@@ -325,7 +325,7 @@ async def test_the_focus_is_said_again_after_a_reconnection() -> None:
         await first_frame(source)
         await source.focus("llama-3.1-8b", LAYER, "fp16", 8192)
         await again.wait()
-    assert said == [Focus(model="llama-3.1-8b", layer=LAYER, dtype="fp16", hop_bytes=8192)] * 2
+    assert said == [Focus(model="llama-3.1-8b", layer=LAYER, dtype="fp16", hop_bytes=8192, chosen=True)] * 2
 
 
 async def test_models_chosen_in_quick_succession_are_sent_apart_and_the_last_is_sent(

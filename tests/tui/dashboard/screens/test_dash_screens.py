@@ -229,6 +229,7 @@ async def test_choosing_a_model_asks_the_swarm_and_the_planner() -> None:
         await fakes.until(pilot, lambda: "bloom-176b" in source.focused and "bloom-176b" in asked)
         await fakes.ready(app, pilot)
         assert source.focused == ["llama-2-70b", "bloom-176b"]
+        assert source.chosen == [True, True]
         assert "placement: bloom-176b  fp16  engine chain" in fakes.screen_text(app)
 
 
