@@ -32,7 +32,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "tools" / "mutants.toml"
-KILLED_AT_LEAST = 0.9
+MIN_KILLED = 0.9
 PATIENCE = 5.0  # a mutant that takes so many times what the unchanged module takes has hung
 PATIENCE_S = 20.0  # and this more: other programs use the machine
 LONGEST_WORD = 16  # of a string that counts as a key or a kind, and not as a sentence
@@ -384,7 +384,7 @@ def main() -> int:
     import aiohttp, cryptography, hypothesis, msgspec, numpy, psutil, pytest, pytest_asyncio, websockets  # noqa: E401, F401, I001
 
     shares = [tried(name, module, options.sample, options.seed) for name, module in chosen.items()]
-    return 0 if min(shares) >= KILLED_AT_LEAST else 1
+    return 0 if min(shares) >= MIN_KILLED else 1
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 FAILED: Final = ROOT / ".pytest_cache/v/cache/lastfailed"
-AT_MOST: Final = 3  # failures that are tried again
+MAX_RETRIED: Final = 3  # failures that are tried again
 BY_FILE: Final = ("--dist", "loadfile", "--no-loadscope-reorder")
 BESIDE_OTHERS: Final = ("-n", "5", *BY_FILE, "-m", "not quiet")  # most wait for something
 QUIET: Final = ("-n", "2", *BY_FILE, "-m", "quiet")  # most of what they measure is on a wire, while the cores wait
@@ -68,7 +68,7 @@ def main() -> int:
     for part in (beside_others, quiet):
         status = part()
         tests = failed()
-        if status == SOME_FAILED and 0 < len(tests) <= AT_MOST:
+        if status == SOME_FAILED and 0 < len(tests) <= MAX_RETRIED:
             print(f"running {len(tests)} of them again, alone", flush=True)
             status = run(*tests)
             unsteady += tests

@@ -37,7 +37,7 @@ from swarm_predict.priors.posterior import Priors
 
 STORED: Final = Path(str(swarm_predict.priors.__file__)).parent / "engine_errors.json"
 FIELDS: Final = ("layers", "paths", "kind", "run", "pace")
-LEAST: Final = 0.01  # engines repeat no better
+MIN_WIDTH: Final = 0.01  # engines repeat no better
 STEP: Final = 1.15
 ROUNDS: Final = 40
 APART: Final = 1.0  # standard deviation of the logarithm of an engine's widths about what the medians say
@@ -99,7 +99,7 @@ def _software(runs: Sequence[Seen], priors: Priors) -> Iterable[Software]:
             seen = observation(twins[at], priors)
             parts = tuple(SoftwarePart(round(part.times, 3), part.effects) for part in seen.parts)
             repeats = float(np.std(np.log([twin.observed_ms for twin in twins]))) / len(twins) ** 0.5
-            error = math.hypot(LEAST, repeats, PACE_OFF)
+            error = math.hypot(MIN_WIDTH, repeats, PACE_OFF)
             yield Software(engine, case, round(seen.observed_ms, 2), round(seen.fixed_ms, 3), round(error, 4), parts)
 
 
@@ -178,7 +178,7 @@ def _most_probable(found: Sequence[Observation], priors: Priors, about: Widths) 
     for _ in range(ROUNDS):
         before = best
         for field, step in itertools.product(FIELDS, (STEP, 1 / STEP)):
-            there = msgspec.structs.replace(here, **{field: min(1.0, max(LEAST, getattr(here, field) * step))})
+            there = msgspec.structs.replace(here, **{field: min(1.0, max(MIN_WIDTH, getattr(here, field) * step))})
             surprise = _surprise(found, priors, there, about)
             if surprise < best:
                 here, best = there, surprise

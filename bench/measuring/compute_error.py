@@ -38,7 +38,7 @@ from swarm_probe.compute.layers.cuda_graphs import captured, captures
 from swarm_probe.compute.layers.decoder_layer import Weights, build_layers
 from swarm_probe.compute.layers.model_ends import Embedding, Head
 from swarm_probe.compute.timing.convergence import TooSlow, quantile, repeat
-from swarm_probe.compute.timing.device_timing import PASS_MOST_S, is_memory, measure_device
+from swarm_probe.compute.timing.device_timing import MAX_PASS_S, is_memory, measure_device
 from swarm_probe.operating_system.preemption import thread_preemption
 from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.probe_messages import ComputeTask
@@ -49,7 +49,7 @@ from swarm_protocol.snapshot.swarm import Swarm
 NODE = "0" * 16
 GOAL = 0.05
 WHOLE_S = 0.3  # for one point of a whole model, each time
-LEAST_WHOLES = 2  # of a point in a round
+MIN_WHOLES = 2  # of a point in a round
 
 _LLAMA = LayerShape(architecture="llama", hidden=1024, intermediate=2816, heads=16, kv_heads=4, head_dim=64)
 
@@ -231,7 +231,7 @@ def _round(model: ModelShape, device: Device, whole: Whole, points: list[Place],
         wholes[point].append(timed(whole, device, *point))
         _free(device)
     for point, times in wholes.items():
-        while len(times) < LEAST_WHOLES:
+        while len(times) < MIN_WHOLES:
             times.append(timed(whole, device, *point))
             _free(device)
     return Round(samples, wholes)
@@ -240,7 +240,7 @@ def _round(model: ModelShape, device: Device, whole: Whole, points: list[Place],
 def timed(whole: Whole, device: Device, phase: str, batch: int, tokens: int) -> float:
     """Return the milliseconds of one step."""
     step = whole.step(phase, batch, tokens)
-    return repeat(step, WHOLE_S, time.perf_counter, thread_preemption(), device.wait, PASS_MOST_S).median_s * 1000
+    return repeat(step, WHOLE_S, time.perf_counter, thread_preemption(), device.wait, MAX_PASS_S).median_s * 1000
 
 
 def _free(device: Device) -> None:

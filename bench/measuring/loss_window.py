@@ -33,7 +33,7 @@ LARGE, LARGE_GAP_MS = 131072, 250.0
 LEGS: Final = 4  # of each connection, each a size and a gap of its own
 LEG_S: Final = 70.0
 SETTLE: Final = 10
-MESSAGES_LEAST: Final = 40  # a median of fewer says little
+MIN_MESSAGES: Final = 40  # a median of fewer says little
 DRAWS: Final = 100_000
 GOAL_MEDIAN, GOAL_WORST = 0.1, 0.2
 PACED: Final = "bbr"  # has a model of its own (`bbr_pacing`), of connections that live long; not part of the goals
@@ -113,7 +113,7 @@ def _flows(leg_s: float) -> list[Flow]:
                 gap_ms = GAPS_MS[(number + number // len(GAPS_MS) + k) % len(GAPS_MS)]
                 gap_ms = max(gap_ms, LARGE_GAP_MS) if size >= LARGE else gap_ms
                 each_s = (gap_ms + rtt_ms * (1 + size / 1448 * loss**0.5 / 2)) / 1e3
-                legs.append(Leg(size, gap_ms, max(MESSAGES_LEAST, int(leg_s / each_s)), settle=SETTLE))
+                legs.append(Leg(size, gap_ms, max(MIN_MESSAGES, int(leg_s / each_s)), settle=SETTLE))
             flows.append(Flow(control, rtt_ms / 2, MBPS, loss, tuple(legs)))
             number += 1
     return flows

@@ -39,7 +39,7 @@ from swarm_lab.emulation import netns
 from swarm_lab.emulation.emulator import public_address
 from swarm_lab.emulation.netns import INTERFACE
 from swarm_lab.emulation.scenario import Scenario, parse_scenario
-from swarm_lab.emulation.truth import Fate, Kind, Records, Truth, round_trips
+from swarm_lab.emulation.truth import Kind, PacketOutcome, Records, Truth, round_trips
 from swarm_lab.lab import Lab
 from swarm_lab.verification.report import stored_samples, verify_run
 from swarm_protocol.messages.samples import LinkSample
@@ -204,7 +204,7 @@ def true_ms(there: Records, back: Records) -> Floats:
     """Return the round trips of one program's packets, k-th request with k-th answer: these paths lose and reorder
     none."""
     for records in (there, back):
-        if np.any(records["fate"] != Fate.DELIVERED):
+        if np.any(records["fate"] != PacketOutcome.DELIVERED):
             raise BenchError("a path that was to lose nothing lost a packet")
     n = min(len(there), len(back))
     there, back = np.sort(there, order="in_ns")[:n], np.sort(back, order="in_ns")[:n]

@@ -38,7 +38,7 @@ LOOKED_AFTER_S = 20.0
 REPORTED_GOAL_S, ERROR_GOAL = 15.0, 0.10
 PLACEMENT = f"{STRAGGLER}:0-3,fiber-1:4-5,fiber-2:6-7"  # what runs, for the events too
 PROMPT, STEPS = 32, 24
-RUNS_MOST = 3  # at one moment: the first undisturbed one counts, else the least disturbed
+MAX_RUNS = 3  # at one moment: the first undisturbed one counts, else the least disturbed
 
 
 def main(_: list[str] | None = None) -> int:
@@ -84,7 +84,7 @@ async def _race(lab: Lab, model: ModelShape) -> Race:
     load = Workload(weights=WEIGHTS, context=PROMPT + STEPS // 2, prompt=PROMPT)
     placement = parse_placement(PLACEMENT, model, swarm, "chain")
     runs: list[Race] = []
-    while len(runs) < RUNS_MOST and not (runs and runs[-1].others_cores <= DISTURBED_CORES):
+    while len(runs) < MAX_RUNS and not (runs and runs[-1].others_cores <= DISTURBED_CORES):
         runs.append(await race(lab, swarm, model, placement, load, STEPS))
     return min(runs, key=lambda run: run.others_cores)
 

@@ -49,7 +49,7 @@ LOADS: Final = (0.3, 0.6, 0.8)  # of the most that is sustained
 EDGE: Final = 0.95  # beside them
 CASES: Final = 6  # of each kind
 REQUESTS: Final = 1200
-MOST: Final = 48  # sequences at once, so that a simulation reaches them
+MAX_SEQUENCES: Final = 48  # sequences at once, so that a simulation reaches them
 AT_THE_EDGE: Final = 2  # times as many, as queues take long to build up
 SAME_STATIONS: Final = (1.0, 1.0)  # the doubt about machines and paths: none
 COVERED: Final = (0.85, 0.95)  # of the cases, that an interval from p5 to p95 is to hold
@@ -93,7 +93,7 @@ def drawn(kind: str, seed: int) -> Replicas:
     if kind == "windows":
         load = replace(load, draft_tokens=rng.choice([2, 3, 4]), draft_accept=rng.uniform(0.6, 0.97), draft_ms=1.0)
         load = replace(load, windows=rng.choice([2, 3, 4, 6]))
-    traffic = Traffic(1.0, lognormal(256, 800), lognormal(60, 200), most_sequences=MOST)
+    traffic = Traffic(1.0, lognormal(256, 800), lognormal(60, 200), most_sequences=MAX_SEQUENCES)
     return Replicas(swarm, MODEL, [parse_placement(text, MODEL, swarm, engine) for text in texts], load, traffic)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.support.processes.recording_probe import FILE
-from swarm_lab.emulation.truth import Fate, Kind, Records, Truth
+from swarm_lab.emulation.truth import Kind, PacketOutcome, Records, Truth
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import NS_PER_MS
 
@@ -41,6 +41,6 @@ def errors_ms(recorded: npt.NDArray[np.int64], there: Records, back: Records, tr
 
 
 def _by_packet(records: Records, kind: Kind) -> dict[tuple[int, int], tuple[int, int]]:
-    chosen = records[(records["kind"] == kind) & (records["fate"] == Fate.DELIVERED)]
+    chosen = records[(records["kind"] == kind) & (records["fate"] == PacketOutcome.DELIVERED)]
     columns = (chosen[name].tolist() for name in ("ssid", "seq", "in_ns", "out_ns"))
     return {(ssid, seq): (in_ns, out_ns) for ssid, seq, in_ns, out_ns in zip(*columns, strict=True)}

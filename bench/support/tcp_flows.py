@@ -23,7 +23,7 @@ from swarm_lab.emulation import netns
 
 PORT: Final = 9999
 CONTROLS: Final = ("reno", "cubic", "bbr")
-FLOWS_MOST: Final = 31  # two hosts each, of the 64 that a scenario may have
+MAX_FLOWS: Final = 31  # two hosts each, of the 64 that a scenario may have
 QUEUE_MS: Final = 200.0  # a bottleneck's, as home routers have
 _AVAILABLE: Final = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 # of struct tcp_info (linux/tcp.h), all u32: rto and rtt in µs, windows in segments, retransmissions so far
@@ -75,8 +75,8 @@ def controls() -> list[str]:
 
 def messages(flows: Sequence[Flow], seed: int = 1) -> Iterator[Message]:
     """Yield each message when it is done. Needs root."""
-    if len(flows) > FLOWS_MOST:
-        raise ValueError(f"{len(flows)} flows; the lab has hosts for {FLOWS_MOST}")
+    if len(flows) > MAX_FLOWS:
+        raise ValueError(f"{len(flows)} flows; the lab has hosts for {MAX_FLOWS}")
     with folder() as where, routed(_scenario(flows, seed), where) as nets, contextlib.ExitStack() as stack:
         ends: list[multiprocessing.connection.Connection] = []
         for k, flow in enumerate(flows):

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bench.support.processes.wire_tap import MOST_BYTES, TAP_DTYPE
-from swarm_lab.emulation.truth import Fate, Records, Truth
+from bench.support.processes.wire_tap import MAX_BYTES, TAP_DTYPE
+from swarm_lab.emulation.truth import PacketOutcome, Records, Truth
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import NS_PER_MS
 
@@ -38,8 +38,8 @@ def observed(truth: Truth, taps: Sequence[Path], addresses: Sequence[int]) -> Ob
     """Return the truth as the taps of all hosts saw it; `addresses` are theirs, as numbers. Packets that a tap did not
     see, or whose order cannot be told, are left out; lost ones are kept as they are."""
     seen = [np.fromfile(path, TAP_DTYPE) for path in taps]
-    records = truth.records[truth.records["size"] <= MOST_BYTES].copy()
-    delivered = records["fate"] == Fate.DELIVERED
+    records = truth.records[truth.records["size"] <= MAX_BYTES].copy()
+    delivered = records["fate"] == PacketOutcome.DELIVERED
     left, came = np.zeros(len(records), np.int64), np.zeros(len(records), np.int64)
     for host, tap in enumerate(seen):
         for outgoing, ends, times in ((1, "src", left), (0, "dst", came)):

@@ -110,7 +110,7 @@ class Options:
     ready_file: Path | None
 
 
-LEAST_TRANSFER: Final = 256 << 10  # bytes a day; the shortest upload test sends as many
+MIN_TRANSFER: Final = 256 << 10  # bytes a day; the shortest upload test sends as many
 
 
 class _Parser(argparse.ArgumentParser):
@@ -226,7 +226,7 @@ def retain_ns(text: str) -> int | None:
 def transfer_bytes(text: str) -> int:
     """Parse `16MiB`, `2GB`. Raises Unusable. Each probe's own limit takes precedence."""
     try:
-        return parse_size(text, least=LEAST_TRANSFER)
+        return parse_size(text, least=MIN_TRANSFER)
     except ValueError as error:
         raise Unusable(f"--transfers-a-day: {error}") from error
 

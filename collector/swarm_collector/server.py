@@ -225,8 +225,8 @@ class Server:
     async def _metrics(self, request: web.Request) -> web.Response:
         assert self.connection_limiter is not None
         now = asyncio.get_running_loop().time()
-        text, good_until = self._metrics_text
-        if now >= good_until:  # counting ten thousand nodes takes 10 ms, and anybody may ask
+        text, valid_until_s = self._metrics_text
+        if now >= valid_until_s:  # counting ten thousand nodes takes 10 ms, and anybody may ask
             text = exposition(health.metrics(self._swarm_state, self.connection_limiter))
             self._metrics_text = (text, now + METRICS_S)
         response = web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})

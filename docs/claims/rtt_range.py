@@ -6,7 +6,7 @@ import csv
 import json
 from pathlib import Path
 
-LEAST_MS, MOST_MS = 10, 500
+MIN_MS, MAX_MS = 10, 500
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
     found = {}
     for kind in ("devices", "servers", "planetlab"):
-        within = sum(int(row[kind]) for row in rows if LEAST_MS <= float(row["from"]) < MOST_MS)
+        within = sum(int(row[kind]) for row in rows if MIN_MS <= float(row["from"]) < MAX_MS)
         found[f"percent_of_{kind}"] = 100 * within / sum(int(row[kind]) for row in rows)
     print(json.dumps(found))
 

@@ -63,7 +63,7 @@ FLUSH_SAMPLES: Final = 200  # a batch of these is far below what one message may
 STATUS_EVERY: Final = 10  # flushes
 LEDGER_EVERY: Final = 60  # flushes: what a power cut loses of the day's byte count
 HOST_FIRST_MS: Final = 10_000.0  # before any plan
-HOST_LEAST_MS: Final = 1_000.0  # whatever the plan says
+MIN_HOST_MS: Final = 1_000.0  # whatever the plan says
 KEY_FILE: Final = "node.key"
 
 log = logging.getLogger(__name__)
@@ -306,7 +306,7 @@ class Daemon:
             if self._host.gpu_problem != self._gpu_problem:
                 self._gpu_problem = self._host.gpu_problem
                 log.info("%s", self._gpu_problem or "the GPU driver answers again")
-            every_ms = max(HOST_LEAST_MS, self._plan.host_every_ms if self._plan is not None else HOST_FIRST_MS)
+            every_ms = max(MIN_HOST_MS, self._plan.host_every_ms if self._plan is not None else HOST_FIRST_MS)
             self._host_due.clear()
             await self._paths.wake_ups.pause(every_ms / 1e3, until=self._host_due)
 

@@ -22,7 +22,7 @@ from swarm_protocol.messages.samples import ProbeSample
 from swarm_protocol.supervisor import Supervisor
 
 
-class PathsLike(Protocol):
+class PathMeasurements(Protocol):
     """What the daemon needs of swarm_probe.measure.paths.Paths."""
 
     udp_port: int
@@ -87,12 +87,12 @@ class ProbeConfig(msgspec.Struct, frozen=True):
         return addresses(self.bind_host, interface=self.interface, link_local=link_local)
 
 
-PathsMaker = Callable[[Callable[[ProbeSample], None], TrafficBudget, IdlePolicy], PathsLike]
+PathsMaker = Callable[[Callable[[ProbeSample], None], TrafficBudget, IdlePolicy], PathMeasurements]
 
 
 def real_paths(
     config: ProbeConfig, emit: Callable[[ProbeSample], None], traffic_budget: TrafficBudget, idle_policy: IdlePolicy
-) -> PathsLike:
+) -> PathMeasurements:
     from swarm_probe.measure.paths import Paths, PathsConfig  # late: tests of the daemon use their own
     from swarm_probe.owner_limits.egress_policy import Scope
 

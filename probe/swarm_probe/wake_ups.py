@@ -10,7 +10,7 @@ import asyncio
 from typing import Final
 
 EARLIER: Final = 0.25  # share of a pause by which it may end earlier; a packet's wake-ups are no further apart
-EARLIER_MOST_S: Final = 0.5  # for a longer one: what is done every few seconds is not done much more often
+MAX_EARLIER_S: Final = 0.5  # for a longer one: what is done every few seconds is not done much more often
 
 
 class WakeUps:
@@ -22,7 +22,7 @@ class WakeUps:
         """Wait until `awake` is called in the last part of this time, or after `until` was set, or until its end."""
         loop = asyncio.get_running_loop()
         waiter, now_s = loop.create_future(), loop.time()
-        self._waiting[waiter] = now_s + most_s - min(EARLIER * most_s, EARLIER_MOST_S), until
+        self._waiting[waiter] = now_s + most_s - min(EARLIER * most_s, MAX_EARLIER_S), until
         timer = loop.call_at(now_s + most_s, self.awake)
         try:
             await waiter

@@ -9,14 +9,20 @@ import numpy as np
 
 from bench.support.processes.wire_tap import TAP_DTYPE
 from bench.support.wire_truth import Observed, observed
-from swarm_lab.emulation.truth import RECORD_DTYPE, Fate, Kind, Truth
+from swarm_lab.emulation.truth import RECORD_DTYPE, Kind, PacketOutcome, Truth
 
 OFFSET_NS = 1_000_000_000  # wall clock − monotonic clock
 ADDRESSES = [0xC6120001, 0xC6120002]
 MS = 1_000_000
 
 
-def record(in_ms: float, out_ms: float, seq: int, fate: Fate = Fate.DELIVERED, kind: Kind = Kind.STAMP_REQUEST) -> Any:
+def record(
+    in_ms: float,
+    out_ms: float,
+    seq: int,
+    fate: PacketOutcome = PacketOutcome.DELIVERED,
+    kind: Kind = Kind.STAMP_REQUEST,
+) -> Any:
     return (int(in_ms * MS), 0, int(out_ms * MS), seq, 7, 0, 1, 72, fate, kind)
 
 
@@ -61,7 +67,7 @@ def test_a_packet_that_a_tap_missed_is_left_out_and_a_lost_one_stays_lost(tmp_pa
         tmp_path,
         [
             record(1.1, 11, seq=1),
-            record(2.1, 0, seq=2, fate=Fate.LOST),
+            record(2.1, 0, seq=2, fate=PacketOutcome.LOST),
             record(3.1, 13, 0, kind=Kind.UDP),
             record(4.1, 14, 0, kind=Kind.UDP),
         ],
@@ -73,5 +79,5 @@ def test_a_packet_that_a_tap_missed_is_left_out_and_a_lost_one_stays_lost(tmp_pa
         [sighting(13.0, 0, outgoing=False, kind=Kind.UDP), sighting(14.0, 0, outgoing=False, kind=Kind.UDP)],
     )
     assert found.truth.records["seq"].tolist() == [2]
-    assert found.truth.records["fate"].tolist() == [Fate.LOST]
+    assert found.truth.records["fate"].tolist() == [PacketOutcome.LOST]
     assert not len(found.read_late_ms)

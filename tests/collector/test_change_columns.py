@@ -77,7 +77,7 @@ def test_the_same_is_reported_in_columns_and_singly(seed, at_once, most_awake, m
     expected = told(seed)
     assert {kind for kind, _ in expected} >= {"degraded", "recovered"}  # else nothing would be compared
     monkeypatch.setattr(series_table, "AT_ONCE", at_once)
-    monkeypatch.setattr(link_series, "MOST_AWAKE", most_awake)
+    monkeypatch.setattr(link_series, "MAX_AWAKE", most_awake)
     assert told(seed) == expected
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from swarm_lab.emulation.emulator import Emulator, own_address, public_address
 from swarm_lab.emulation.scenario import Event, parse_scenario
-from swarm_lab.emulation.truth import Fate
+from swarm_lab.emulation.truth import PacketOutcome
 
 MS = 1_000_000
 TWO = """
@@ -32,7 +32,7 @@ class Net:
 
     def __init__(self, a: str = "", b: str = "", rest: str = "") -> None:
         self.scenario = parse_scenario(TWO.format(a=a, b=b, rest=rest))
-        self.fates: list[Fate] = []
+        self.fates: list[PacketOutcome] = []
         n = len(self.scenario.host)
         self.emulator = Emulator(self.scenario, np.zeros((n, n)), self._record)
 
@@ -77,9 +77,9 @@ def test_a_full_queue_drops_and_says_at_which_end():
     net = Net()
     for _ in range(200):  # 200 ms worth into a queue of 100 ms
         net.send(0, 0, 1)
-    assert net.fates.count(Fate.UP_QUEUE) == 99  # 100 ms of waiting, and the one on the line
+    assert net.fates.count(PacketOutcome.UP_QUEUE) == 99  # 100 ms of waiting, and the one on the line
     net.arrivals_ms()
-    assert net.fates.count(Fate.DELIVERED) == 101
+    assert net.fates.count(PacketOutcome.DELIVERED) == 101
 
 
 def test_a_slow_downlink_drops_what_its_own_queue_cannot_hold():
@@ -88,7 +88,7 @@ def test_a_slow_downlink_drops_what_its_own_queue_cannot_hold():
     for _ in range(200):
         net.send(0, 0, 1)
     net.arrivals_ms()
-    assert net.fates.count(Fate.DOWN_QUEUE) > 100
+    assert net.fates.count(PacketOutcome.DOWN_QUEUE) > 100
 
 
 @given(gaps=st.lists(st.integers(0, 3 * MS), min_size=2, max_size=60), seed=st.integers(0, 1000))
@@ -127,7 +127,7 @@ def test_a_cut_separates_the_sides_and_healing_joins_them():
     net.emulator.apply(Event(at_s=0, action="cut", hosts=("b",)))
     net.send(0, 0, 1)
     assert net.arrivals_ms() == []
-    assert net.fates == [Fate.CUT]
+    assert net.fates == [PacketOutcome.CUT]
     net.emulator.apply(Event(at_s=1, action="heal"))
     net.send(MS, 0, 1)
     assert len(net.arrivals_ms()) == 1
@@ -138,7 +138,7 @@ def test_blocked_udp_is_filtered_both_ways():
     net.send(0, 0, 1)
     net.send(0, 1, 0)
     assert net.arrivals_ms() == []
-    assert net.fates == [Fate.FILTERED, Fate.FILTERED]
+    assert net.fates == [PacketOutcome.FILTERED, PacketOutcome.FILTERED]
 
 
 def test_behind_a_nat_only_answers_come_in():
@@ -165,7 +165,7 @@ def test_a_line_may_get_slower_and_its_queue_shorter_while_it_runs():
     for _ in range(3):
         net.send(0, 0, 1)
     assert net.arrivals_ms() == [pytest.approx(8 + 3 + 1)]
-    assert net.fates == [Fate.UP_QUEUE, Fate.UP_QUEUE, Fate.DELIVERED]
+    assert net.fates == [PacketOutcome.UP_QUEUE, PacketOutcome.UP_QUEUE, PacketOutcome.DELIVERED]
 
 
 def test_a_line_may_get_longer_while_it_runs():
@@ -202,7 +202,7 @@ def test_a_path_may_turn_bad_one_way_and_lossy():
     for k in range(400):
         net.send((100 + 20 * k) * MS, 0, 1)
         net.arrivals_ms()
-    assert 100 < net.fates.count(Fate.LOST) < 300
+    assert 100 < net.fates.count(PacketOutcome.LOST) < 300
 
 
 def parse_event(text: str) -> Event:

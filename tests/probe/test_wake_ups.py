@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from swarm_probe.wake_ups import EARLIER, EARLIER_MOST_S, WakeUps
+from swarm_probe.wake_ups import EARLIER, MAX_EARLIER_S, WakeUps
 
 
 async def test_a_pause_ends_with_a_wake_up_in_its_last_part() -> None:
@@ -41,16 +41,16 @@ async def test_a_long_pause_ends_no_more_than_half_a_second_early() -> None:
     """A figure for every five seconds is not taken every four."""
     wake_ups = WakeUps()
     began_s = asyncio.get_running_loop().time()
-    pause = asyncio.create_task(wake_ups.pause(4 * EARLIER_MOST_S))
+    pause = asyncio.create_task(wake_ups.pause(4 * MAX_EARLIER_S))
     async with asyncio.timeout(10):
         while not pause.done():
             await asyncio.sleep(0.01)
             wake_ups.awake()
-    assert asyncio.get_running_loop().time() - began_s >= 3 * EARLIER_MOST_S
-    long = asyncio.create_task(wake_ups.pause(400 * EARLIER_MOST_S))
+    assert asyncio.get_running_loop().time() - began_s >= 3 * MAX_EARLIER_S
+    long = asyncio.create_task(wake_ups.pause(400 * MAX_EARLIER_S))
     await asyncio.sleep(0)
     ((from_s, _),) = wake_ups._waiting.values()
-    assert from_s - asyncio.get_running_loop().time() >= 398.9 * EARLIER_MOST_S
+    assert from_s - asyncio.get_running_loop().time() >= 398.9 * MAX_EARLIER_S
     long.cancel()
 
 

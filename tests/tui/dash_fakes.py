@@ -21,7 +21,7 @@ from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.snapshot.swarm import Event, Kind, LayerTime, NodeFacts, Path, State, Swarm
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
 from swarmtop.analysis.analysis import Analysis
-from swarmtop.analysis.ranking.node_rows import Standing, rows_of
+from swarmtop.analysis.ranking.node_rows import RunningSummary, rows_of
 from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.dashboard.state.what_if import Candidate, Study
 from swarmtop.sources.source import History, Mode, Span
@@ -172,7 +172,7 @@ def analyse(frame: Swarm, model: Any, workload: Workload, previous: Analysis | N
     plan = Plan(prediction, "latency", bound_ms=635.0, gap=0.022, exact=False)
     return Analysis(
         at_ns=frame.at_ns, model=model.name, weights=workload.weights, engine=workload.engine, plan=plan, why_not=None,
-        impacts=tuple(impacts), rows=rows_of(frame, model.name, Standing(by_name, names, 1.54)), notes=(),
+        impacts=tuple(impacts), rows=rows_of(frame, model.name, RunningSummary(by_name, names, 1.54)), notes=(),
         impact_of=by_name,
     )  # fmt: skip
 
@@ -221,7 +221,7 @@ def cannot_plan(frame: Swarm, model: Any, workload: Workload, previous: Analysis
     return Analysis(
         at_ns=frame.at_ns, model=model.name, weights=workload.weights, engine=workload.engine, plan=None,
         why_not="no layer time of llama-2-70b yet on kiln-berlin-07, hut-tromso",
-        impacts=(), rows=rows_of(frame, model.name, Standing({})), notes=("no upload rate yet of attic-leeds-2",),
+        impacts=(), rows=rows_of(frame, model.name, RunningSummary({})), notes=("no upload rate yet of attic-leeds-2",),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from swarmtop.errors import CommandError
 from swarmtop.local.child_process import Child
-from swarmtop.local.embedded import EmbeddedPrograms, Home, free_port, home
+from swarmtop.local.embedded import EmbeddedProcesses, EmbeddedPrograms, free_port, home
 
 # A program as `swarm-collector` is one: says where it listens, ends on SIGTERM. Its open fd tells that it lives.
 PROGRAM = """
@@ -99,7 +99,7 @@ def called(folder: Path, module: str) -> list[str]:
 def test_without_a_collector_one_is_started_on_loopback_with_a_probe_that_joins_it(pretended_swarm: Path) -> None:
     port, state = unused_port(), pretended_swarm / "state"
     with home(state_dir=state, port=port) as found:
-        assert dataclasses.replace(found, keep=None, programs=None) == Home(
+        assert dataclasses.replace(found, keep=None, programs=None) == EmbeddedProcesses(
             "127.0.0.1", 4711, "", None, state / "local"
         )
         local = state / "local"

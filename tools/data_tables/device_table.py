@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 TARGET = Path(__file__).parents[2] / "protocol/swarm_protocol/devices/data/cards.csv"
-FIRST_YEAR, LEAST_GIB, LEAST_GBPS = 2010, 1, 16
+FIRST_YEAR, MIN_GIB, MIN_GBPS = 2010, 1, 16
 OPERATIONS_PER_CLOCK = {  # of one tensor core, dense fp16
     "Volta": 128, "Turing": 128, "Ampere": 256, "Ada Lovelace": 256, "Hopper": 1024, "Blackwell 2.0": 256,
     "Blackwell": 2048,
@@ -73,12 +73,7 @@ def rows() -> list[tuple[str, ...]]:
         generation = card["generation"] or ""
         if card["manufacturer"] not in ("NVIDIA", "AMD", "ATI", "Intel") or year < FIRST_YEAR:
             continue
-        if (
-            memory < LEAST_GIB
-            or gbps < LEAST_GBPS
-            or _REVISION.search(name)
-            or _LEFT_OUT.search(f"{name} {generation}")
-        ):
+        if memory < MIN_GIB or gbps < MIN_GBPS or _REVISION.search(name) or _LEFT_OUT.search(f"{name} {generation}"):
             continue
         kind = device_class(card["manufacturer"], name, generation)
         rate = tflops(card)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from swarm_predict.serving.lengths import Lengths
 
 RATE_S: Final = {"s": 1.0, "min": 60.0, "h": 3600.0}
-MOST_TOKENS: Final = 10_000_000
+MAX_TOKENS: Final = 10_000_000
 LENGTHS: Final = "a number of tokens, lognormal:MEDIAN:P95 or a file with one on each line"
 
 LOOPBACK: Final = "127.0.0.1"
@@ -86,7 +86,7 @@ def per_second(text: str) -> float:
 def lengths(text: str) -> int | Lengths | str:
     """An argparse type: tokens as a number, as `lognormal:MEDIAN:P95`, or the name of a file that lists them."""
     if text.isascii() and text.isdigit():
-        return whole(1, MOST_TOKENS)(text)
+        return whole(1, MAX_TOKENS)(text)
     from swarm_predict.errors import PredictError
     from swarm_predict.serving.lengths import parse_lengths
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 DEFAULT_WEIGHTS: Final = "fp16"
 DEFAULT_ENGINE: Final[Engine] = "chain"
 LOOPBACK: Final = "127.0.0.1"
-LEAST_ERROR: Final = 0.05  # of a calibration, however well its few runs agree: engines repeat no better
+MIN_ERROR: Final = 0.05  # of a calibration, however well its few runs agree: engines repeat no better
 
 
 def load_model(text: str | None) -> ModelShape:
@@ -95,7 +95,7 @@ def workload(args: argparse.Namespace) -> Workload:
         compute_scale=_given(args.compute_scale, constants.compute_scale if constants else 1.0),
         hop_overhead_ms=_given(args.hop_overhead_ms, constants.hop_overhead_ms if constants else 0.0),
         client_ms=_given(args.client_ms, constants.client_ms if constants else 0.0),
-        model_error=max(constants.error, LEAST_ERROR) if constants else 0.0,
+        model_error=max(constants.error, MIN_ERROR) if constants else 0.0,
         prefill_chunk=args.prefill_chunk,
         all_reduce=args.all_reduce,
         offload_gbps=args.offload_gbps,

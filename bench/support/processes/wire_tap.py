@@ -26,7 +26,7 @@ import numpy as np
 from swarm_lab.emulation.packets import ICMP, UDP
 from swarm_lab.emulation.truth import classify
 
-MOST_BYTES: Final = 256
+MAX_BYTES: Final = 256
 TAP_DTYPE: Final = np.dtype([
     ("at_ns", "<i8"),  # wall clock
     ("src", "<u4"),  # IPv4 address as a number
@@ -46,8 +46,8 @@ _BUFFER_BYTES: Final = 8 << 20
 WITHIN_S: Final = 0.05
 # classic BPF on the IP header: total length ≤ MOST_BYTES, and UDP or ICMP
 _FILTER: Final = (
-    (0x28, 0, 0, 2), (0x25, 4, 0, MOST_BYTES), (0x30, 0, 0, 9), (0x15, 1, 0, UDP), (0x15, 0, 1, ICMP),
-    (0x06, 0, 0, MOST_BYTES), (0x06, 0, 0, 0),
+    (0x28, 0, 0, 2), (0x25, 4, 0, MAX_BYTES), (0x30, 0, 0, 9), (0x15, 1, 0, UDP), (0x15, 0, 1, ICMP),
+    (0x06, 0, 0, MAX_BYTES), (0x06, 0, 0, 0),
 )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def main(interface: str, file: Path) -> int:
     with file.open("wb", buffering=0) as out, contextlib.suppress(KeyboardInterrupt):
         while True:
             try:
-                packet, attached, _, (_, _, direction, *_) = tap.recvmsg(MOST_BYTES, 64, socket.MSG_DONTWAIT)
+                packet, attached, _, (_, _, direction, *_) = tap.recvmsg(MAX_BYTES, 64, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 time.sleep(WITHIN_S)
                 continue

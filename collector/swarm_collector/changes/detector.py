@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from swarm_collector.changes.change_thresholds import LAYER, OF_LINKS, UPLINK, VISIT, Figure
 from swarm_collector.changes.detected_change import Found, Kind, Move
-from swarm_collector.changes.series.series_table import MOST_LINKS, Pool, Series, SeriesTable, Unit
+from swarm_collector.changes.series.series_table import MAX_LINKS, Pool, Series, SeriesTable, Unit
 from swarm_collector.changes.subjects import HINT, NODE_SHARE, SWARM, Subject, subjects
 from swarm_protocol.messages.column_batch import LinkColumns
 from swarm_protocol.messages.samples import Sample
@@ -48,7 +48,7 @@ _LINK_NAMES: Final = frozenset(figure.name for figure in OF_LINKS)
 
 
 class ChangeDetector:
-    def __init__(self, most_links: int = MOST_LINKS) -> None:
+    def __init__(self, most_links: int = MAX_LINKS) -> None:
         self._table = SeriesTable(most_links)
         self._changes: list[_Change] = []
         self._waiting: dict[tuple[str, Category, Subject], int] = {}  # since when there is enough evidence

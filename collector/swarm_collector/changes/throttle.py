@@ -12,7 +12,7 @@ from swarm_collector.changes.change_thresholds import number
 from swarm_protocol.messages.samples import HostSample
 from swarm_protocol.units import NS_PER_S
 
-LEAST_READINGS: Final = 3
+MIN_READINGS: Final = 3
 BEGINS_NS: Final = 20 * NS_PER_S
 ENDS_NS: Final = 60 * NS_PER_S
 
@@ -39,7 +39,7 @@ class Throttle:
             self._since_ns = sample.at_ns
         self._readings += 1
         least_ns = BEGINS_NS if held else ENDS_NS
-        if self._readings < LEAST_READINGS or sample.at_ns < self._since_ns + least_ns:
+        if self._readings < MIN_READINGS or sample.at_ns < self._since_ns + least_ns:
             return
         self._held, self._readings = held, 0
         gpu = sample.gpu or "GPU"

@@ -79,7 +79,7 @@ class DecisionStore(Protocol):
     def settings(self) -> dict[str, str]: ...
 
 
-class Consequences(Protocol):
+class AdmissionEffects(Protocol):
     """What the rest of the collector does after a decision."""
 
     def renamed(self, member: Member, name: str) -> None: ...
@@ -95,7 +95,7 @@ class Admissions:
         membership: Membership,
         register: Register,
         store_client: DecisionStore,
-        consequences: Consequences,
+        consequences: AdmissionEffects,
     ) -> None:
         self._clock = clock
         self._token = token

@@ -48,7 +48,7 @@ MIN_WINDOW_MS: Final = 5_000.0
 AWAY_CHANGED: Final = 0.3  # of its logarithm: smaller differences are noise of the prediction
 HOP_CADENCE_MS: Final = 150.0  # a swarm's usual time per token
 PREFILL_CHUNK_TOKENS: Final = 8  # of a hop: far beyond the initial window; larger chunks follow the rate
-PREFILL_MOST_BYTES: Final = 256 << 10
+MAX_PREFILL_BYTES: Final = 256 << 10
 HOP_DAILY_BYTES: Final = 8_000_000
 WATCHED_HOP_DAILY_BYTES: Final = 200_000_000  # spent only while there are viewers
 HOP_EVERY_MS: Final = (60_000.0, 86_400_000.0)
@@ -300,7 +300,7 @@ def compute_task(focus: Focus) -> ComputeTask:
 
 
 def _prefill_bytes(hop_bytes: int) -> int:
-    return min(PREFILL_MOST_BYTES, PREFILL_CHUNK_TOKENS * hop_bytes)
+    return min(MAX_PREFILL_BYTES, PREFILL_CHUNK_TOKENS * hop_bytes)
 
 
 def hop_every_ms(peers: int, hop_bytes: int, *, watched: bool) -> float:

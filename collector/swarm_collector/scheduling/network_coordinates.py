@@ -30,13 +30,13 @@ ONE_START_ABOVE: Final = 1_000
 STEPS: Final = 400
 RESUME_STEPS: Final = 120  # from the result of a fit a minute ago
 HUBER: Final = 0.2  # relative errors above this count linearly: routing changes distances by about a fifth
-LEAST_MS: Final = 0.05  # below, a round trip depends more on the two programs than on the path
+MIN_MS: Final = 0.05  # below, a round trip depends more on the two programs than on the path
 # Pairs of one step. Of 10,000 nodes with 200,000 pairs, steps of all of them take five times as long as of these, for
 # errors of 3.26 % (these: 3.23; half of these: 3.44, a quarter: 6.3).
 STEP_PAIRS_A_NODE: Final = 4
-STEP_PAIRS_LEAST: Final = 1 << 14
+MIN_STEP_PAIRS: Final = 1 << 14
 FIRST_RATE: Final = 0.12  # of Adam, in logarithms of the swarm's size; falls to nothing by a cosine
-SPREAD_LEAST: Final = 0.03
+MIN_SPREAD: Final = 0.03
 SPREAD_PAIRS: Final = 4  # fewer measured paths than this: a node's spread is the swarm's
 
 
@@ -66,7 +66,7 @@ def fit(
     before: Coordinates | None = None,
 ) -> Coordinates:
     """Fit measured pairs (undirected; each once or twice). `before`: an earlier fit of these nodes, to begin with."""
-    log_rtt = np.log(np.maximum(rtt_ms, LEAST_MS))
+    log_rtt = np.log(np.maximum(rtt_ms, MIN_MS))
     known = np.bincount(src, minlength=nodes) + np.bincount(dst, minlength=nodes)
     if before is not None and len(before.height) == nodes:
         starts = [(before.place, np.log(before.height), RESUME_STEPS, FIRST_RATE / 4)]
@@ -74,7 +74,7 @@ def fit(
         scale = float(np.median(rtt_ms)) if len(rtt_ms) else 1.0
         least = _least_of_each(nodes, src, dst, rtt_ms, scale)
         starts = [
-            (rng.normal(0.0, scale / 2, (nodes, DIMENSIONS)), np.log(least / 4 + LEAST_MS), STEPS, FIRST_RATE)
+            (rng.normal(0.0, scale / 2, (nodes, DIMENSIONS)), np.log(least / 4 + MIN_MS), STEPS, FIRST_RATE)
             for _ in range(STARTS if nodes <= ONE_START_ABOVE else 1)
         ]
     parts = _parts(nodes, src, dst, log_rtt, rng)
@@ -118,7 +118,7 @@ class _Part:
 
 def _parts(nodes: int, src: Ints, dst: Ints, log_rtt: Floats, rng: np.random.Generator) -> list[_Part]:
     """Deal the pairs at random to the parts that steps take in turn; one part if there are few."""
-    count = max(1, len(src) // max(STEP_PAIRS_LEAST, STEP_PAIRS_A_NODE * nodes))
+    count = max(1, len(src) // max(MIN_STEP_PAIRS, STEP_PAIRS_A_NODE * nodes))
     # each node's steps are as long in every part, although it has more pairs in one than in another
     weight = count / np.maximum(1, np.bincount(src, minlength=nodes) + np.bincount(dst, minlength=nodes))
     if count == 1:
@@ -181,5 +181,5 @@ def _spread(nodes: int, src: Ints, dst: Ints, error: Floats, known: Ints) -> Flo
     ends = np.cumsum(known)
     middle = ends - known + known // 2
     median = sorted_error[np.minimum(middle, max(0, len(sorted_error) - 1))] if len(error) else np.zeros(nodes)
-    spread: Floats = np.maximum(np.where(known >= SPREAD_PAIRS, median, max(overall, SPREAD_LEAST)), SPREAD_LEAST)
+    spread: Floats = np.maximum(np.where(known >= SPREAD_PAIRS, median, max(overall, MIN_SPREAD)), MIN_SPREAD)
     return spread

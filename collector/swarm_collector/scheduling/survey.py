@@ -29,7 +29,7 @@ EVERY_S: Final = 60.0
 SEARCH_S: Final = 1.5  # in a thread that shares the interpreter with the ingest
 MAX_CHAIN: Final = 12  # nodes: 132 directed links at most are measured for the plan
 NEAR: Final = 24  # candidates for "nearest" that nobody measured yet
-MOST_NEW: Final = 0.2  # of the nodes: with more, the fit begins from nothing
+MAX_NEW: Final = 0.2  # of the nodes: with more, the fit begins from nothing
 SEED: Final = 1
 
 
@@ -83,7 +83,7 @@ def _carried(before: Survey, ids: tuple[str, ...], rng: np.random.Generator) -> 
     row = {node_id: i for i, node_id in enumerate(before.ids)}
     rows = np.array([row.get(node_id, -1) for node_id in ids], np.int64)
     new = rows < 0
-    if np.count_nonzero(new) > MOST_NEW * len(ids):
+    if np.count_nonzero(new) > MAX_NEW * len(ids):
         return None
     place, height = known.place[rows], known.height[rows]
     place[new] = rng.normal(known.place.mean(axis=0), known.place.std(axis=0), (np.count_nonzero(new), DIMENSIONS))

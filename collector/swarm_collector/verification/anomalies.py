@@ -32,7 +32,7 @@ from swarm_protocol.units import BITS_PER_BYTE
 DISAGREE_SHARE: Final = 0.25  # of the larger of two lowest round trips
 DISAGREE_MS: Final = 5.0  # and at least this: two clocks of one path differ by scheduling, not by more
 REPORTERS_TO_DOUBT: Final = 1.999  # votes; two independent ones, with room for rounding
-LEAST_REMOTE_MS: Final = 0.02  # below it there is no network in between: 2 km of fibre and nothing else
+MIN_REMOTE_MS: Final = 0.02  # below it there is no network in between: 2 km of fibre and nothing else
 COLOCATED_MS: Final = 0.1
 RATE_SLACK: Final = 8.0  # the rate covers the last half, after slow start: the whole took longer, but not by this much
 
@@ -83,7 +83,7 @@ def weighted_median(values: Iterable[tuple[float, float]]) -> float | None:
 
 def is_instant(sample: Sample) -> bool:
     """Return whether a round trip is too short for a network to lie in between."""
-    return isinstance(sample, LinkSample) and sample.rtt_min_ms is not None and sample.rtt_min_ms < LEAST_REMOTE_MS
+    return isinstance(sample, LinkSample) and sample.rtt_min_ms is not None and sample.rtt_min_ms < MIN_REMOTE_MS
 
 
 def is_ordinary(sample: Sample) -> bool:
@@ -93,7 +93,7 @@ def is_ordinary(sample: Sample) -> bool:
     least, p50, p95, p99 = sample.rtt_min_ms, sample.rtt_p50_ms, sample.rtt_p95_ms, sample.rtt_p99_ms
     if least is None or p50 is None or p95 is None or p99 is None:
         return False
-    return LEAST_REMOTE_MS <= least <= p50 <= p95 <= p99
+    return MIN_REMOTE_MS <= least <= p50 <= p95 <= p99
 
 
 def are_ordinary(links: LinkColumns) -> bool:
@@ -105,7 +105,7 @@ def are_ordinary(links: LinkColumns) -> bool:
         return False
     least, p50, p95, p99 = cast(tuple[tuple[float, ...], ...], (least, p50, p95, p99))
     return (
-        min(least) >= LEAST_REMOTE_MS
+        min(least) >= MIN_REMOTE_MS
         and all(map(operator.le, least, p50))
         and all(map(operator.le, p50, p95))
         and all(map(operator.le, p95, p99))

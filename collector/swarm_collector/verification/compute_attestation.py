@@ -44,7 +44,7 @@ GRACE_MS: Final = 2_000.0  # round trip, and whatever else the machine does mean
 MAX_LATE: Final = 2  # in a row: a machine may be busy once, and is challenged again
 SOON_NS: Final = 60 * NS_PER_S
 SLOWEST_MS: Final = 2_000.0  # of one product: a slower machine computes no layer in useful time
-CLAIM_MOST: Final = 20.0  # times what was shown: launches and the network cost something, but not that much
+MAX_CLAIM: Final = 20.0  # times what was shown: launches and the network cost something, but not that much
 PICKED: Final = 6  # products that are checked: a node that made up a tenth is caught every third time
 ITEMSIZE: Final = {"fp32": 4, "fp16": 2, "bf16": 2}
 
@@ -124,7 +124,7 @@ class ComputeAttestation:
         known = self._records.get(node_id)
         if known is None or known.passed_ns is None or known.doubted:
             return None
-        if sample.mem_gbps <= CLAIM_MOST * known.shown_gbps:
+        if sample.mem_gbps <= MAX_CLAIM * known.shown_gbps:
             return None
         known.doubted = True
         self._reschedule(session, node_id, now_ns + LATER_NS)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 # Short, so that a slow machine is slow rather than fast with long pauses: the limit must apply to a stage that computes
 # for some milliseconds. The kernel's smallest quota is one millisecond.
-LEAST_PERIOD_US = 2_000
-LEAST_QUOTA_US = 1_000
+MIN_PERIOD_US = 2_000
+MIN_QUOTA_US = 1_000
 _V1 = Path("/sys/fs/cgroup/cpu")
 _V2 = Path("/sys/fs/cgroup")
 PREFIX = "swarmlab-"
@@ -28,8 +28,8 @@ class CpuShare:
         self.set(cores)
 
     def set(self, cores: float) -> None:
-        period_us = max(LEAST_PERIOD_US, round(LEAST_QUOTA_US / cores))
-        quota_us = max(round(cores * period_us), LEAST_QUOTA_US)
+        period_us = max(MIN_PERIOD_US, round(MIN_QUOTA_US / cores))
+        quota_us = max(round(cores * period_us), MIN_QUOTA_US)
         if self._v2:
             (self.folder / "cpu.max").write_text(f"{quota_us} {period_us}")
         else:

@@ -20,14 +20,14 @@ from swarm_lab.emulation.delay_models import Jitter, JitterSource, Loss, LossSou
 from swarm_lab.emulation.home_nat import Nat
 from swarm_lab.emulation.packets import UDP, protocol_of
 from swarm_lab.emulation.scenario import Access, Event, Scenario, access_of
-from swarm_lab.emulation.truth import Fate
+from swarm_lab.emulation.truth import PacketOutcome
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import NS_PER_MS
 
 OUTSIDE = ipaddress.IPv4Network("198.18.0.0/16")  # RFC 2544: for tests of network devices, routed nowhere
 INSIDE = ipaddress.IPv4Network("10.77.0.0/16")  # of a host behind a NAT
 
-Recorder = Callable[[bytes, int, int, int, Fate, int, int], None]  # packet, src, dst, in, fate, intended, out
+Recorder = Callable[[bytes, int, int, int, PacketOutcome, int, int], None]  # packet, src, dst, in, fate, intended, out
 
 
 @dataclass(slots=True)
@@ -128,24 +128,24 @@ class Emulator:
         if target is None or target == host:
             return
         if sender.udp_blocked and protocol_of(packet) == UDP:
-            self._record(packet, host, target, now_ns, Fate.FILTERED, 0, 0)
+            self._record(packet, host, target, now_ns, PacketOutcome.FILTERED, 0, 0)
             return
         if sender.nat is not None:
             translated = sender.nat.outbound(packet, now_ns)
             if translated is None:
-                self._record(packet, host, target, now_ns, Fate.FILTERED, 0, 0)
+                self._record(packet, host, target, now_ns, PacketOutcome.FILTERED, 0, 0)
                 return
             packet = translated
         left_ns = sender.up.pass_through(now_ns, len(packet))
         if left_ns is None:
-            self._record(packet, host, target, now_ns, Fate.UP_QUEUE, 0, 0)
+            self._record(packet, host, target, now_ns, PacketOutcome.UP_QUEUE, 0, 0)
             return
         receiver, pair = self._hosts[target], self._pairs[host][target]
         # every model draws for every packet, so that a seed gives the same losses whatever else is set
         lost = sender.loss.next_is_lost() | pair.loss.next_is_lost() | receiver.loss.next_is_lost()
         late_ns = sender.jitter.next_ns() + pair.jitter.next_ns() + receiver.jitter.next_ns()
         if lost:
-            self._record(packet, host, target, now_ns, Fate.LOST, 0, 0)
+            self._record(packet, host, target, now_ns, PacketOutcome.LOST, 0, 0)
             return
         access_ns = round((sender.access.delay_ms + receiver.access.delay_ms) * NS_PER_MS)
         arrives_ns = left_ns + access_ns + pair.city_ns + late_ns
@@ -173,26 +173,26 @@ class Emulator:
     def _arrive(self, at_ns: int, target: int, src: int, packet: bytes, in_ns: int) -> None:
         receiver = self._hosts[target]
         if not receiver.present or receiver.side != self._hosts[src].side:
-            self._record(packet, src, target, in_ns, Fate.CUT, 0, 0)
+            self._record(packet, src, target, in_ns, PacketOutcome.CUT, 0, 0)
             return
         if receiver.udp_blocked and protocol_of(packet) == UDP:
-            self._record(packet, src, target, in_ns, Fate.FILTERED, 0, 0)
+            self._record(packet, src, target, in_ns, PacketOutcome.FILTERED, 0, 0)
             return
         if receiver.nat is not None:
             translated = receiver.nat.inbound(packet, at_ns)
             if translated is None:
-                self._record(packet, src, target, in_ns, Fate.FILTERED, 0, 0)
+                self._record(packet, src, target, in_ns, PacketOutcome.FILTERED, 0, 0)
                 return
             packet = translated
         done_ns = receiver.down.pass_through(at_ns, len(packet))
         if done_ns is None:
-            self._record(packet, src, target, in_ns, Fate.DOWN_QUEUE, 0, 0)
+            self._record(packet, src, target, in_ns, PacketOutcome.DOWN_QUEUE, 0, 0)
             return
         self._push(done_ns, target, src, packet, in_ns, due=True)
 
     def delivered(self, delivery: Delivery, out_ns: int, *, taken: bool) -> None:
         """Record a delivery. `taken` False: the host's interface refused it."""
-        fate = Fate.DELIVERED if taken else Fate.CUT
+        fate = PacketOutcome.DELIVERED if taken else PacketOutcome.CUT
         self._record(delivery.packet, delivery.src, delivery.host, delivery.in_ns, fate, delivery.intended_ns, out_ns)
 
     # ------------------------------------------------------------ the timeline

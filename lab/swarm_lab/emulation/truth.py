@@ -42,7 +42,7 @@ BUFFER_BYTES: Final = 1600 * _RECORD.size  # 64 kB: one short write, no visible 
 Records = npt.NDArray[np.void]
 
 
-class Fate(enum.IntEnum):
+class PacketOutcome(enum.IntEnum):
     DELIVERED = 0
     LOST = 1  # by the loss law
     UP_QUEUE = 2  # the sender's modem was full
@@ -82,7 +82,7 @@ class TruthWriter:
         file.flush()
 
     def add(
-        self, packet: bytes, src: int, dst: int, in_ns: int, fate: Fate, intended_ns: int = 0, out_ns: int = 0
+        self, packet: bytes, src: int, dst: int, in_ns: int, fate: PacketOutcome, intended_ns: int = 0, out_ns: int = 0
     ) -> None:
         kind, ssid, seq = classify(packet)
         self._buffer += _RECORD.pack(in_ns, intended_ns, out_ns, seq, ssid, src, dst, len(packet), fate, kind)
@@ -128,7 +128,7 @@ class Truth:
 
     def emulation_error_ms(self) -> Floats:
         """Return actual − intended delivery of every delivered packet: the emulator's own error, shape (packets,)."""
-        done = self.records[self.records["fate"] == Fate.DELIVERED]
+        done = self.records[self.records["fate"] == PacketOutcome.DELIVERED]
         error: Floats = (done["out_ns"] - done["intended_ns"]) / NS_PER_MS
         return error
 
@@ -150,15 +150,15 @@ def round_trips(there: Records, back: Records) -> RoundTrips:
     """
     requests = there[there["kind"] == Kind.STAMP_REQUEST]
     replies = back[back["kind"] == Kind.STAMP_REPLY]
-    lost_out = int(np.count_nonzero(requests["fate"] != Fate.DELIVERED))
-    arrived = requests[requests["fate"] == Fate.DELIVERED]
-    returned = replies[replies["fate"] == Fate.DELIVERED]
+    lost_out = int(np.count_nonzero(requests["fate"] != PacketOutcome.DELIVERED))
+    arrived = requests[requests["fate"] == PacketOutcome.DELIVERED]
+    returned = replies[replies["fate"] == PacketOutcome.DELIVERED]
     key_out = _keys(arrived)
     key_back = _keys(returned)
     _, at_out, at_back = np.intersect1d(key_out, key_back, return_indices=True)
     first, second = arrived[at_out], returned[at_back]
     rtt = ((first["out_ns"] - first["in_ns"]) + (second["out_ns"] - second["in_ns"])) / NS_PER_MS
-    failed = _keys(replies[replies["fate"] != Fate.DELIVERED])
+    failed = _keys(replies[replies["fate"] != PacketOutcome.DELIVERED])
     lost_back = int(np.count_nonzero(np.isin(failed, key_out)))
     return RoundTrips(rtt_ms=rtt, sent=len(requests), lost_out=lost_out, lost_back=lost_back)
 

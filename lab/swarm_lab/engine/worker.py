@@ -41,10 +41,10 @@ def serve(config: StageConfig, announce: Callable[[int], None]) -> None:
     visits: list[Visit] = []
     with socket.create_server((config.listen_host, 0)) as listener:
         announce(listener.getsockname()[1])
-        going_on = True
-        while going_on:
+        keep_serving = True
+        while keep_serving:
             with framing.accept(listener) as upstream:
-                going_on = _session(compute, upstream, visits)
+                keep_serving = _session(compute, upstream, visits)
     Path(config.times_file).write_bytes(msgspec.json.encode(visits))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from swarm_lab.emulation.scenario import Bounds, Scenario, access_of
-from swarm_lab.emulation.truth import Fate, Kind, Records, RoundTrips, Truth, round_trips
+from swarm_lab.emulation.truth import Kind, PacketOutcome, Records, RoundTrips, Truth, round_trips
 from swarm_protocol.messages.samples import HopSample, LinkSample, Sample, UplinkSample
 from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
@@ -143,7 +143,7 @@ def hops_ms(there: Records, back: Records, size_bytes: int) -> Floats:
     Shape (messages,). Messages are told apart by the pause before them; bursts of another size are skipped.
     """
     data = there[(there["kind"] == Kind.TCP) & (there["size"] > EMPTY_BYTES)]
-    acks = back[(back["kind"] == Kind.TCP) & (back["size"] == ACK_BYTES) & (back["fate"] == Fate.DELIVERED)]
+    acks = back[(back["kind"] == Kind.TCP) & (back["size"] == ACK_BYTES) & (back["fate"] == PacketOutcome.DELIVERED)]
     data, acks = np.sort(data, order="in_ns"), np.sort(acks, order="in_ns")
     if len(data) == 0 or len(acks) == 0:
         return np.empty(0)

@@ -36,7 +36,7 @@ NEAR: Final = 40  # neighbours that are rivals: those that cost least
 SOLVED: Final = 8  # draws whose own best placement is a rival
 SOLVE_NODES: Final = 60  # with more, another plan takes too long
 ALIKE: Final = 0.01
-MOST_SAID: Final = 3
+MAX_SAID: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def how_sure(
     if rivals:
         k = int(np.lexsort((np.median(times[1:], axis=1), -only[1:]))[0])
         runner_up = rivals[k]
-    first = to_measure(terms_of(swarm, model, placement, workload), MOST_SAID)
+    first = to_measure(terms_of(swarm, model, placement, workload), MAX_SAID)
     return Choice(float(wins[0]), runner_up, first)
 
 

@@ -20,8 +20,8 @@ from swarm_protocol.snapshot.swarm import Swarm
 
 MEDIAN_LOSS_MAX: Final = 0.03  # at the median: what is worth trading
 P95_GAIN_MIN: Final = 0.03  # what is worth saying
-_MOST: Final = 48  # placements that are drawn; stars are drawn one by one
-_MOST_STARS: Final = 8
+_MAX_PLACEMENTS: Final = 48  # placements that are drawn; stars are drawn one by one
+_MAX_STARS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def more_robust(swarm: Swarm, model: ModelShape, placement: Placement, workload:
     whatif = WhatIf(build_tables(swarm, model, workload), placement)
     near = [edit for edit in neighbours(whatif) if edit.value_ms <= whatif.value_ms * (1 + MEDIAN_LOSS_MAX)]
     near.sort(key=lambda edit: (edit.value_ms, edit.what))
-    most = _MOST if engine_facts(workload).pattern == "chain" else _MOST_STARS
+    most = _MAX_PLACEMENTS if engine_facts(workload).pattern == "chain" else _MAX_STARS
     near = near[:most]
     if not near:
         return None

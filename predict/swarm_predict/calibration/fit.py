@@ -26,7 +26,7 @@ from swarm_protocol.snapshot.swarm import Floats
 Constant = Literal["hop", "compute", "client"]
 ORDER: Final[tuple[Constant, ...]] = ("hop", "compute", "client")
 NEUTRAL: Final[dict[Constant, float]] = {"hop": 0.0, "compute": 1.0, "client": 0.0}
-LEAST: Final[dict[Constant, float]] = {"hop": 0.0, "compute": 0.01, "client": 0.0}
+LOWER_BOUNDS: Final[dict[Constant, float]] = {"hop": 0.0, "compute": 0.01, "client": 0.0}
 VERSION: Final = 1
 AGREE: Final = 0.10  # runs of one engine on one network repeat within this, in our own runs and in Petals' tables
 UNTESTED: Final = 0.05  # an assumption: as many constants as runs leave no residual to estimate it from
@@ -178,13 +178,13 @@ def _least_squares(runs: Sequence[Observed], chosen: Sequence[Constant]) -> dict
     best: tuple[float, dict[Constant, float]] | None = None
     for count in range(len(chosen) + 1):
         for held in itertools.combinations(chosen, count):
-            values = {**NEUTRAL, **{constant: LEAST[constant] for constant in held}}
+            values = {**NEUTRAL, **{constant: LOWER_BOUNDS[constant] for constant in held}}
             free = [constant for constant in chosen if constant not in held]
             if free:
                 rest = {**values, **dict.fromkeys(free, 0.0)}
                 target = np.array([1 - _predicted(run, rest) / run.observed_ms for run in runs])
                 solved = np.linalg.lstsq(_matrix(runs, free), target, rcond=None)[0]
-                if any(value < LEAST[constant] for constant, value in zip(free, solved, strict=True)):
+                if any(value < LOWER_BOUNDS[constant] for constant, value in zip(free, solved, strict=True)):
                     continue
                 values |= {constant: float(value) for constant, value in zip(free, solved, strict=True)}
             off = sum((1 - _predicted(run, values) / run.observed_ms) ** 2 for run in runs)

@@ -35,10 +35,10 @@ from swarm_protocol.snapshot.swarm import Floats, Swarm
 Looks = Literal["layers", "round trips", "bytes", "every token"]
 LOOKS: Final[tuple[Looks, ...]] = ("layers", "round trips", "bytes", "every token")
 
-LEAST_LAYERS: Final = 0.1  # of their predicted time, that layers take however fast the runs that agreed were
+MIN_LAYERS: Final = 0.1  # of their predicted time, that layers take however fast the runs that agreed were
 ROUND_TRIPS: Final = LOOKS.index("round trips")
 LAST: Final = 5  # runs that decide
-LEAST: Final = 3  # runs before anything is reported
+MIN_RUNS: Final = 3  # runs before anything is reported
 FITTED: Final = 40  # runs that the fit looks at
 REPEATS: Final = 0.02  # runs of one engine on one network repeat no better: what the scatter of a few may hide
 FIRST_REPEATS: Final = 0.10  # first tokens: they include schedulers and caches of engines
@@ -150,7 +150,7 @@ def disagreement(runs: Sequence[Watched], earlier: Sequence[Watched] = ()) -> Di
     off_ms = statistics.median(run.tpot_ms - run.p50_ms for run in own)
     way = 1 if off_ms > 0 else -1
     agreed = [run for run in runs[:began] if _outside(run) == 0][-FITTED:]
-    changed = len(agreed) >= LEAST
+    changed = len(agreed) >= MIN_RUNS
     if changed:
         looks, each = _looks_like(_as_before(own[-FITTED:], agreed), way)
     else:
@@ -161,7 +161,7 @@ def disagreement(runs: Sequence[Watched], earlier: Sequence[Watched] = ()) -> Di
 def _side(runs: Sequence[Watched]) -> int:
     """Return 1 (slower than predicted for longer than noise), -1 (faster) or 0 (neither)."""
     last = runs[-LAST:]
-    if len(last) < LEAST:
+    if len(last) < MIN_RUNS:
         return 0
     error = ERRORS * MEDIAN_ERROR * _noise([run.tpot_ms / run.p50_ms for run in last]) / math.sqrt(len(last))
     if statistics.median((run.tpot_ms - run.p95_ms) / run.p50_ms for run in last) > error:
@@ -203,7 +203,7 @@ def _as_before(runs: Sequence[Watched], agreed: Sequence[Watched]) -> list[Watch
 def _with_layers(parts: Parts | None, more_ms: float) -> Parts | None:
     if parts is None:
         return None
-    return replace(parts, layers_ms=max(parts.layers_ms + more_ms, LEAST_LAYERS * parts.layers_ms))
+    return replace(parts, layers_ms=max(parts.layers_ms + more_ms, MIN_LAYERS * parts.layers_ms))
 
 
 def _looks_like(runs: Sequence[Watched], way: int) -> tuple[tuple[Looks, ...], float | None]:

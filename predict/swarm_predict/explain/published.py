@@ -20,7 +20,7 @@ from swarm_protocol.snapshot.swarm import Swarm
 
 NEAR: Final = 4.0  # ratio of the bytes of a token, either way: 16 bits are as near as 4 to a hop's size
 ANOTHER_ENGINE, ANOTHER_MODEL = 1.0, 2.0  # as far as twice, and as four times the machines
-RTT_AT_LEAST_MS: Final = 0.5
+MIN_RTT_MS: Final = 0.5
 _DRAWS: Final = 200
 
 
@@ -58,7 +58,7 @@ def nearest(swarm: Swarm, model: ModelShape, workload: Workload, found: Predicti
         theirs = Counter(canonical(name) for name in result.nodes)
         distance += 1 - (devices & theirs).total() / max(devices.total(), theirs.total())
         if rtt_ms is not None and len(result.nodes) > 1:
-            far = max(rtt_ms, RTT_AT_LEAST_MS) / max(result.rtt_ms, RTT_AT_LEAST_MS)
+            far = max(rtt_ms, MIN_RTT_MS) / max(result.rtt_ms, MIN_RTT_MS)
             distance += 0.25 * abs(math.log2(far))
         near.append((distance, result))
     ordered = [result for _, result in sorted(near, key=lambda pair: pair[0]) if evidence_of(result).refused is None]

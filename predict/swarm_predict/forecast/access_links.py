@@ -22,14 +22,14 @@ from swarm_predict.cost.network.delivery_times import Links
 from swarm_protocol.snapshot.swarm import Floats
 
 _LN20: Final = math.log(20)  # p95 of an exponential with mean 1
-MOST_NODES: Final = 40  # beyond, the fit takes too long; a step that long is close to its mean anyway
+MAX_NODES: Final = 40  # beyond, the fit takes too long; a step that long is close to its mean anyway
 
 
 def access_share(paths: Links) -> Floats:
     """Return (n, n): the share (0…1) of the variance of i → j that messages at i have in common. The diagonal is 0."""
     count = len(paths.rows)
     none = np.zeros((count, count))
-    if not 4 <= count <= MOST_NODES:  # three nodes have three pairs, which any three numbers explain
+    if not 4 <= count <= MAX_NODES:  # three nodes have three pairs, which any three numbers explain
         return none
     high = np.where(paths.hop_known, paths.hop_p95_ms, paths.rtt_p95_ms)
     low = np.where(paths.hop_known, paths.hop_min_ms, paths.rtt_min_ms)

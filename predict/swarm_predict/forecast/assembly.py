@@ -33,9 +33,9 @@ from swarm_protocol.snapshot.swarm import Floats, Swarm
 from swarm_protocol.units import gib_apart
 
 NOT_KNOWN = Quantiles(float("nan"), float("nan"), float("nan"), float("nan"))
-LEAST_MODEL_ERROR = -0.9  # a token never takes less than a tenth of the predicted time
+MIN_MODEL_ERROR = -0.9  # a token never takes less than a tenth of the predicted time
 SPREAD = tuple((i + 0.5) / 100 for i in range(100))  # probabilities: enough for a picture of the distribution
-LEAST_BUSY_MS = 1e-9
+MIN_BUSY_MS = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def assemble(question: Question, step: Step, rng: np.random.Generator, first_tok
         tpot_ms=tpot,
         tpot_quantiles_ms=tuple(np.quantile(times_ms, SPREAD).tolist()),
         tokens_per_s=rates(tpot),
-        throughput_tokens_per_s=_throughput(tpot.mean, max(*step.busy_ms, LEAST_BUSY_MS) * windows_per_token, work),
+        throughput_tokens_per_s=_throughput(tpot.mean, max(*step.busy_ms, MIN_BUSY_MS) * windows_per_token, work),
         ttft_ms=NOT_KNOWN if first.draws is None else quantiles(first.draws),
         prompt_limited_by=first.limited_by,
         breakdown_ms=parts,
@@ -196,7 +196,7 @@ def widened(total: Floats, workload: Workload, rng: np.random.Generator) -> Floa
     """Add what a calibration left unexplained to draws of a time, (draws,) or (draws, candidates)."""
     if not workload.model_error:
         return np.asarray(total)
-    off = np.maximum(mirrored_normal(rng, len(total)) * workload.model_error, LEAST_MODEL_ERROR)
+    off = np.maximum(mirrored_normal(rng, len(total)) * workload.model_error, MIN_MODEL_ERROR)
     off = (off - off.mean()).reshape(-1, *[1] * (total.ndim - 1))
     return np.asarray(total + off * total.mean(axis=0))
 

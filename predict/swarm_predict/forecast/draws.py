@@ -22,7 +22,7 @@ from swarm_predict.cost.network.lost_packets import draw_chances, draw_lost, one
 from swarm_predict.cost.network.path_quantiles import LN20, P95, PROBABILITIES, at_uniform, one_way_grid, quantile_grid
 from swarm_predict.cost.network.window_after_loss import (
     CUBIC,
-    HALVINGS_MOST,
+    MAX_HALVINGS,
     RENO,
     SEGMENT_BYTES,
     draw_flights,
@@ -127,7 +127,7 @@ def draw_trips(
         rtt = np.where(np.isnan(p50), 2 * idle, p50)
         halvings = paths.halvings(src, dst, rest_ms)
         if slow_start:
-            halvings = np.where(hop, halvings, HALVINGS_MOST)
+            halvings = np.where(hop, halvings, MAX_HALVINGS)
         segments = segments_of(np.array([t.window_bytes for t in trips]))
         flights = drawn_flights(chance, segments, halvings, limited, paths.reno[src], of_losses)
         rate = paths.rate_mbps[src, dst] / slower

@@ -23,7 +23,7 @@ from swarm_protocol.snapshot.swarm import Floats, State, Swarm
 from swarm_protocol.units import BYTES_PER_GIB
 
 SLOW_START_WORTH_SAYING: Final = 0.02  # of the time per token
-MOST_NAMED: Final = 3
+MAX_NAMED: Final = 3
 _STATE_NOTES: Final = {State.STALE: "has stale figures", State.LOST: "is lost", State.LEFT: "has left"}
 
 
@@ -79,7 +79,7 @@ def of_options(workload: Workload) -> list[str]:
 def _counted(learnt: Sequence[str]) -> str:
     """`2 runs of llama-3.1-70b q4_k_m (llama.cpp)`."""
     kinds = list(dict.fromkeys(learnt))
-    named = ", ".join(kinds[:MOST_NAMED]) + (f" and {len(kinds) - MOST_NAMED} more" if len(kinds) > MOST_NAMED else "")
+    named = ", ".join(kinds[:MAX_NAMED]) + (f" and {len(kinds) - MAX_NAMED} more" if len(kinds) > MAX_NAMED else "")
     return f"{len(learnt)} run{'s' if len(learnt) > 1 else ''} of {named}"
 
 

@@ -22,7 +22,7 @@ from swarm_protocol.snapshot.swarm import Floats, Ints
 
 WINDOWS: Final = 512  # followed; valid and stale ones together
 _STRATUM: Final = 32  # outcomes of so many windows in a row have the given chances as nearly as they can
-_MOST_RUN: Final = 4096  # windows between two misses that `least_ms` sums over
+_MAX_RUN: Final = 4096  # windows between two misses that `least_ms` sums over
 _CHANGES: Final = (
     0.2,
     0.3,
@@ -120,10 +120,10 @@ def least_ms(trip_ms: float, slowest_ms: float, draft_ms: float, outcomes: Outco
     on = outcomes.goes_on
     if on >= 1:
         return max(pace, trip_ms / windows) / outcomes.tokens_on
-    run = np.arange(_MOST_RUN)
+    run = np.arange(_MAX_RUN)
     chance = (1 - on) * on**run
     cycle = draft_ms + trip_ms + np.maximum(run * pace, run // windows * trip_ms + run % windows * pace)
-    tail = on**_MOST_RUN  # cycles longer than that count as the longest: a bound all the same
+    tail = on**_MAX_RUN  # cycles longer than that count as the longest: a bound all the same
     mean = float(chance @ cycle) + tail * float(cycle[-1])
     valid = 1 / (1 - on)
     return mean / (outcomes.tokens_a_window * valid)

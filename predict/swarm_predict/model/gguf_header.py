@@ -15,9 +15,9 @@ from swarm_predict.errors import UnknownModel
 Buffer = bytes | bytearray | memoryview
 
 MAGIC: Final = b"GGUF"
-MOST_TENSORS: Final = 1_000_000
-MOST_ENTRIES: Final = 1_000_000
-MOST_DIMS: Final = 8
+MAX_TENSORS: Final = 1_000_000
+MAX_ENTRIES: Final = 1_000_000
+MAX_DIMS: Final = 8
 KEPT_ARRAY: Final = 100_000  # longer ones are vocabularies
 
 # tensor type → elements of a block, its bytes (gguf-py constants.py, GGML_QUANT_SIZES)
@@ -84,7 +84,7 @@ class _Reader:
 
     def header(self) -> Header:
         tensors, entries = self._number(self._length), self._number(self._length)
-        if tensors > MOST_TENSORS or entries > MOST_ENTRIES:
+        if tensors > MAX_TENSORS or entries > MAX_ENTRIES:
             raise UnknownModel(f"{self._name} claims {tensors} tensors and {entries} entries; it is damaged")
         metadata = {}
         for _ in range(entries):
@@ -137,7 +137,7 @@ class _Reader:
 
     def _tensor(self) -> Tensor:
         name, dims = self._string(), self._number("I")
-        if dims > MOST_DIMS:
+        if dims > MAX_DIMS:
             raise UnknownModel(f"{self._name}: tensor {name[:60]} has {dims} dimensions; the file is damaged")
         sizes = tuple(self._number(self._length) for _ in range(dims))
         kind = self._number("I")

@@ -35,7 +35,7 @@ _FORMAT: Final = (
     r"(?<![a-z0-9])(?:(?:ud-)?(?:iq|q|tq)\d(?:_(?:k|0|1|s|m|l|xs|xxs|nl|xl))+|bf16|fp16|f16|fp8|nvfp4|mxfp4|awq|gptq"
     r"|\d\.\d+bpw|w4a16|w8a8|int4|int8|nf4)(?![a-z0-9])"
 )
-MOST_CHARACTERS: Final = 64  # of a model's name in a message to the collector
+MAX_CHARACTERS: Final = 64  # of a model's name in a message to the collector
 OLLAMA_USUAL: Final = "q4_k_m"  # what a tag without a format is, for nearly all models
 _MLX_BITS: Final = r"(?:^|[-_])(\d)-?bits?(?=$|[-_])"
 _SIZE: Final = r"\d+(?:\.\d+)?[bmt]|\d+x\d+b|a\d+(?:\.\d+)?b|e\d+b"
@@ -144,7 +144,7 @@ class Found(msgspec.Struct, frozen=True):
 def kept(name: str) -> str:
     """Return a name as results show it: as given, without its publisher where it is longer than messages carry."""
     name = name.strip()
-    return name if len(name) <= MOST_CHARACTERS else name.rsplit("/", 1)[-1][:MOST_CHARACTERS]
+    return name if len(name) <= MAX_CHARACTERS else name.rsplit("/", 1)[-1][:MAX_CHARACTERS]
 
 
 def key_of(name: str) -> str:

@@ -22,7 +22,7 @@ from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import BITS_PER_BYTE
 
 ACTIVATION_BYTES: Final[dict[str, int]] = {"fp32": 4, "fp16": 2, "int8": 1}
-MOST_SUMS: Final = 64  # (format or length) → bytes of the first n layers, remembered for one model
+MAX_SUMS: Final = 64  # (format or length) → bytes of the first n layers, remembered for one model
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class ModelShape:
         """Return the bytes of the first n layers, for n = 0 .. `layers`."""
         known: dict[tuple[str, str | int], Floats] = self._known_sums
         if (what, key) not in known:
-            if len(known) > MOST_SUMS:
+            if len(known) > MAX_SUMS:
                 known.clear()
             if what == "weights":
                 sizes = {block: block_bytes(block, str(key)) for block in self.kinds}

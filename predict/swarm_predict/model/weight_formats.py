@@ -79,8 +79,8 @@ WEIGHT_FORMATS: Final[dict[str, WeightFormat]] = {
 
 _README: Final = "llama.cpp tools/quantize/README.md, Llama-3.1-8B, less embedding and head"
 _Q6: Final = 210 * 8 / 256
-LEAST_BITS: Final = 0.5
-MOST_BITS: Final = 32.0
+MIN_BITS: Final = 0.5
+MAX_BITS: Final = 32.0
 
 # Of Llama-3.1-8B: elements of all layers, and of embedding and head each.
 _LAYERS_ELEMENTS: Final = 6_979_321_856
@@ -140,7 +140,7 @@ _FURTHER: Final[dict[str, WeightFormat]] = {
 # 16, which is most of what one token reads there; dense models are the plain mixture, but for ud-q8_k_xl. Bits from the
 # sizes that llama-bench prints of seventeen such files (kyuz0/amd-strix-halo-toolboxes d1a34be and
 # amd-r9700-ai-toolboxes 8ad62bc, benchmark/results), less the experts at the mixture's mean.
-_DYNAMIC_LEAST: Final = 34 * 8 / 32
+_MIN_DYNAMIC: Final = 34 * 8 / 32
 _DYNAMIC_XL8: Final = 9.8  # ud-q8_k_xl of dense models: 9.1 (31B), 9.8 (12B) and 10.6 (27B)
 # One thing by several names.
 _SAME: Final[dict[str, str]] = {
@@ -198,7 +198,7 @@ def _find(name: str) -> WeightFormat | None:
         return WEIGHT_FORMATS[name]
     if name in _FURTHER:
         return _FURTHER[name]
-    if (match := _BITS.fullmatch(name)) and LEAST_BITS <= float(match[1]) <= MOST_BITS:
+    if (match := _BITS.fullmatch(name)) and MIN_BITS <= float(match[1]) <= MAX_BITS:
         bits = float(match[1])
         head = max(bits, 6.0) if bits < 16 else bits
         return WeightFormat(
@@ -213,11 +213,11 @@ def _find(name: str) -> WeightFormat | None:
 
 def _dynamic(plain: WeightFormat, widest: bool) -> WeightFormat:
     """Return Unsloth's dynamic variant of a mixture."""
-    least = max(_DYNAMIC_LEAST, plain.layer_bits)
+    least = max(_MIN_DYNAMIC, plain.layer_bits)
     return msgspec.structs.replace(
         plain,
         layer_bits=_DYNAMIC_XL8 if widest else plain.layer_bits,
-        head_bits=max(_DYNAMIC_LEAST, plain.head_bits) if widest else plain.head_bits,
+        head_bits=max(_MIN_DYNAMIC, plain.head_bits) if widest else plain.head_bits,
         expert_bits=plain.layer_bits,
         beside_experts_bits=16.0 if widest else least,
         source=f"{plain.source}; Unsloth dynamic, from file sizes",

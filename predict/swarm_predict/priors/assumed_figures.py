@@ -39,7 +39,7 @@ _KINDS: Final[dict[Rate, tuple[Kind, ...]]] = {
 # which quantity is in which line: of kinds of machine, then of each machine, then of what was measured
 _RATE, _LAUNCH, _VISIT, _REDUCE, _OWN, _HOST, _LAYERS, _PATHS = range(8)
 _LINES: Final = 7 + len(individual_effects.PATH_KINDS)  # the last ones are for paths, one a kind
-_LEAST_OF_MEASURED: Final = 0.1  # no engine takes less than a tenth of what was measured
+_MIN_OF_MEASURED: Final = 0.1  # no engine takes less than a tenth of what was measured
 _TINY: Final = 1e-9  # keeps a covariance of equal quantities positive
 
 
@@ -133,7 +133,7 @@ class Assumed:
             return np.asarray(np.exp(np.concatenate([logs, -logs])[:draws]))
 
         def about_one(off: Floats) -> Floats:  # the mean of what was measured stays as well
-            return np.asarray(np.maximum(1.0 + np.concatenate([off, -off])[:draws], _LEAST_OF_MEASURED))
+            return np.asarray(np.maximum(1.0 + np.concatenate([off, -off])[:draws], _MIN_OF_MEASURED))
 
         least, median = _least(self.kind), self.median
         rate = (least + median[_RATE] * mirrored(common[:, self.at[_RATE]])) * median[_OWN] * mirrored(own)

@@ -28,7 +28,7 @@ from swarm_protocol.snapshot.swarm import Floats
 STEPS: Final = 60
 HALVINGS: Final = 12
 CLOSE: Final = 1e-6  # of a logarithm: the steps have arrived
-LEAST_SHARE: Final = 0.1  # of the expected time, that a run takes however much sooner its network may be
+MIN_SHARE: Final = 0.1  # of the expected time, that a run takes however much sooner its network may be
 _TINY: Final = 1e-12  # keeps a covariance of effects that no longer vary positive
 
 
@@ -82,7 +82,7 @@ def without_own(priors: Priors, run: Observation) -> tuple[Observation, float]:
     The chance is that of the observed time, as a density over its logarithm, under these priors."""
     median, deviation = expected_ms(priors, run)
     own = np.array(run.own_ms or (0.0,))
-    shifts = np.log(np.maximum(median + own, LEAST_SHARE * median) / median)
+    shifts = np.log(np.maximum(median + own, MIN_SHARE * median) / median)
     chances = -(((math.log(run.observed_ms / median) - shifts) / deviation) ** 2) / 2
     most = chances.max()
     weights = np.exp(chances - most)

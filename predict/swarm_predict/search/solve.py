@@ -52,7 +52,7 @@ from swarm_predict.types import (
 )
 from swarm_protocol.snapshot.swarm import Ints, Swarm
 
-MOST_LOST = 0.9  # of the time: a node that is hardly ever there still has a price
+MAX_LOST = 0.9  # of the time: a node that is hardly ever there still has a price
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Reliability:
 
     def share(self, node: str) -> float:
         """Return the share of time that is lost to failures of this node."""
-        return min(self.losses_per_hour.get(node, 0.0) * self.recovery_s / 3600.0, MOST_LOST)
+        return min(self.losses_per_hour.get(node, 0.0) * self.recovery_s / 3600.0, MAX_LOST)
 
 
 def plan(

@@ -31,7 +31,7 @@ from swarm_predict.search.solve import Found, placement_of, solve, solve_within
 from swarm_predict.types import DoesNotFit, NotMeasured, Plan, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 
-MOST_WINDOWS: Final = 8  # that a plan considers by default
+MAX_WINDOWS: Final = 8  # that a plan considers by default
 _GUESSES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _WINDOWS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _FOLLOWED: Final = 256  # windows of each candidate
@@ -83,7 +83,7 @@ def plan_speculation(
     model: ModelShape,
     workload: Workload,
     *,
-    most_windows: int = MOST_WINDOWS,
+    most_windows: int = MAX_WINDOWS,
     time_limit_s: float = 3.0,
     forbid: Iterable[str] = (),
     require: Iterable[str] = (),

@@ -17,7 +17,7 @@ from swarm_predict.errors import PredictError
 
 POINTS: Final = 200  # of a lognormal: its mean is then within one percent up to a p95 of eight medians
 Z95: Final = NormalDist().inv_cdf(0.95)
-MOST_TOKENS: Final = 10_000_000
+MAX_TOKENS: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def exactly(tokens: float) -> Lengths:
 
 def lognormal(median: float, p95: float) -> Lengths:
     """Raises PredictError unless 1 ≤ median ≤ p95."""
-    if not 1 <= median <= p95 <= MOST_TOKENS:
+    if not 1 <= median <= p95 <= MAX_TOKENS:
         raise PredictError(f"lognormal:{median:g}:{p95:g} takes a median of 1 or more and a p95 of no less")
     sigma = math.log(p95 / median) / Z95
     normal = NormalDist(math.log(median), sigma) if sigma else None
@@ -74,8 +74,8 @@ def listed(values: Iterable[float]) -> Lengths:
     if not found:
         raise PredictError("no lengths are given; write one number of tokens on each line")
     for value in found:
-        if not 1 <= value <= MOST_TOKENS:
-            raise PredictError(f"{value:g} is not a number of tokens; write 1 to {MOST_TOKENS}")
+        if not 1 <= value <= MAX_TOKENS:
+            raise PredictError(f"{value:g} is not a number of tokens; write 1 to {MAX_TOKENS}")
     return Lengths(found)
 
 

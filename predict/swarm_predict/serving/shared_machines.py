@@ -23,7 +23,7 @@ HARDLY: Final = 0.1  # of its time: a station that routes together keep busy for
 FULL: Final = 0.97  # of the time: a station that is busy so much is what limits
 SHARED_FULL: Final = 0.93  # the same where several routes visit it: they do not keep step
 NEARLY: Final = 0.999  # of the most that is sustained
-MOST_ROUTES: Final = 6  # that share something: their flow is found among all vertices
+MAX_ROUTES: Final = 6  # that share something: their flow is found among all vertices
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,8 @@ class Together:
                 if one is not other:
                     one |= other
                     groups.remove(other)
-        if max(len(group) for group in groups) > MOST_ROUTES:
-            raise BadPlacement(f"more than {MOST_ROUTES} placements share machines or wires; ask about fewer")
+        if max(len(group) for group in groups) > MAX_ROUTES:
+            raise BadPlacement(f"more than {MAX_ROUTES} placements share machines or wires; ask about fewer")
         return [sorted(group) for group in groups]
 
     def under(self, arrivals_per_s: float) -> tuple[list[Loaded], list[Served]]:

@@ -15,7 +15,7 @@ from swarm_probe.owner_limits.traffic_budget import BACK_SHARE, TrafficBudget
 from swarm_protocol.units import NS_PER_S
 
 FIRST_S: Final = 60.0
-MOST_S: Final = 6 * 3600.0
+MAX_S: Final = 6 * 3600.0
 FORGIVEN_S: Final = 86_400.0  # since the last one, in addition to its wait
 MAX_COLLECTORS: Final = 64
 STATE_FILE: Final = "hangups.json"
@@ -55,14 +55,14 @@ class Strikes(msgspec.Struct):
         if last is None:
             return 0.0
         passed_s = (now_ns - last.at_ns) / NS_PER_S
-        return min(max(0.0, last.wait_s - passed_s), last.wait_s, MOST_S)
+        return min(max(0.0, last.wait_s - passed_s), last.wait_s, MAX_S)
 
     def add(self, kind: Kind, why: str, now_ns: int) -> float:
         """Note a hang-up on this collector; return how long to stay away."""
         last = self.last
         fresh = last is None or now_ns - last.at_ns > (FORGIVEN_S + last.wait_s) * NS_PER_S
         count = 1 if last is None or fresh else last.count + 1
-        wait_s = min(MOST_S, FIRST_S * 2.0 ** min(count - 1, 30))
+        wait_s = min(MAX_S, FIRST_S * 2.0 ** min(count - 1, 30))
         self._all.pop(self.collector, None)
         self._all[self.collector] = Strike(count, now_ns, wait_s, kind, why)
         while len(self._all) > MAX_COLLECTORS:

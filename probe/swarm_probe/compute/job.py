@@ -23,7 +23,7 @@ from swarm_protocol.messages.probe_messages import (
 from swarm_protocol.messages.samples import ComputeSample, RooflineSample
 
 MAX_LINE_BYTES: Final = 1 << 20  # the outputs that a challenge requests
-BUDGET_MOST_S: Final = 120.0  # of one task, whatever the collector requests
+MAX_BUDGET_S: Final = 120.0  # of one task, whatever the collector requests
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ import msgspec
 from swarm_probe.compute.attestation_client import Answer, Challenger
 from swarm_probe.compute.child import FREE_SHARE, Watched, free_bytes, why_unwatched
 from swarm_probe.compute.job import (
-    BUDGET_MOST_S,
+    MAX_BUDGET_S,
     MAX_LINE_BYTES,
     Done,
     Job,
@@ -342,7 +342,7 @@ class Compute:
                 case Started():
                     self._has_card(not report.device.startswith("cpu"))
                     phase = f"timing on {safe(report.device, 100)}"
-                    deadline = loop.time() + 3 * min(task.budget_ms / 1000, BUDGET_MOST_S) + limits.grace_s
+                    deadline = loop.time() + 3 * min(task.budget_ms / 1000, MAX_BUDGET_S) + limits.grace_s
                     self.status = f"{phase}: layers of {safe(task.model, 64)}"
                 case Measured():
                     self._measured += 1

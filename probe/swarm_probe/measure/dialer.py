@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TCP_AGAIN_NS: Final = 3600 * NS_PER_S  # a port may have been forwarded meanwhile
 STAGGER_S: Final = 0.25  # RFC 8305, section 5: between calls to one address and the next
 DIAL_WITH_HOLE_S: Final = 2.0  # with a hole there is another way; a lost SYN is sent again after one second
-RELAY_MOST: Final = 32 << 10  # bytes of a hop that the collector relays
+MAX_RELAY: Final = 32 << 10  # bytes of a hop that the collector relays
 QUIC: Final = importlib.util.find_spec("aioquic") is not None
 
 
@@ -70,7 +70,7 @@ class Dialer:
 
     def others(self, member: PeerState, purpose: Purpose, size: int) -> bool:
         """Return whether a transport other than TCP is available."""
-        by_collector = purpose is Purpose.HOP and size <= RELAY_MOST and member.peer.relay and self.relay is not None
+        by_collector = purpose is Purpose.HOP and size <= MAX_RELAY and member.peer.relay and self.relay is not None
         return by_collector or self.punched_target(member) is not None
 
     def punched_target(self, member: PeerState) -> Target | None:

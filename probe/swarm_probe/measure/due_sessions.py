@@ -15,14 +15,14 @@ from swarm_probe.udp.rtt_session import RttSession
 from swarm_protocol.units import NS_PER_MS
 
 SLACK_SHARE: Final = 8  # of a session's interval: how much later a packet may be sent, to go with others
-SLACK_MOST_NS: Final = 250 * NS_PER_MS
-SLACK_LEAST_NS: Final = 60 * NS_PER_MS  # with less, hardly two packets would go together
+MAX_SLACK_NS: Final = 250 * NS_PER_MS
+MIN_SLACK_NS: Final = 60 * NS_PER_MS  # with less, hardly two packets would go together
 
 
 def slack_ns(interval_ns: int) -> int:
     """Return how much later than due a packet of a session with this interval may be sent."""
     share_ns = interval_ns // SLACK_SHARE
-    return min(share_ns, SLACK_MOST_NS) if share_ns >= SLACK_LEAST_NS else 0
+    return min(share_ns, MAX_SLACK_NS) if share_ns >= MIN_SLACK_NS else 0
 
 
 class DueSessions:

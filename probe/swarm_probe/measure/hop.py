@@ -35,7 +35,7 @@ _ACK: Final = struct.Struct("!BI")  # a mark, and ns from the arrival of the mes
 ACK_BYTES: Final = _ACK.size
 _ACK_MARK: Final = 6
 _ACK_BESIDE_TRANSFER: Final = 7
-_ACK_MOST: Final = 2**32 - 1
+_MAX_ACK: Final = 2**32 - 1
 _BUFFER_BYTES: Final = 1 << 16
 
 
@@ -122,4 +122,4 @@ async def serve(
                 missing -= got
             turnaround_ns = waited_ns + mono_ns() - noticed_ns
             mark = _ACK_BESIDE_TRANSFER if transferring() else _ACK_MARK
-            await stream.write(_ACK.pack(mark, min(turnaround_ns, _ACK_MOST)))
+            await stream.write(_ACK.pack(mark, min(turnaround_ns, _MAX_ACK)))

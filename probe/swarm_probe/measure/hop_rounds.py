@@ -28,7 +28,7 @@ POSTPONED_NS: Final = 30 * NS_PER_S  # a round that would disturb others is trie
 RETRY_NS: Final = 5 * NS_PER_S  # after a round that a transfer cut short, or that gave nothing
 RETRIES: Final = 3  # in a row, of the latter
 MIN_EVERY_NS: Final = NS_PER_S
-QUIC_MOST_BYTES: Final = 32 << 10  # of a message: for 128 KB, TCP takes 102 ms where aioquic takes 120 to 450
+MAX_QUIC_BYTES: Final = 32 << 10  # of a message: for 128 KB, TCP takes 102 ms where aioquic takes 120 to 450
 
 log = logging.getLogger(__name__)
 
@@ -136,12 +136,12 @@ class HopRounds:
     async def _hop(self, member: PeerState, size_bytes: int, cadence_ns: int, phase: Phase) -> bool:
         """Return False if nothing of this size is measured on this path. Raises PeerError or _Interrupted."""
         decode = phase == "decode"
-        if size_bytes > QUIC_MOST_BYTES and self._dialer.by_quic(member):
+        if size_bytes > MAX_QUIC_BYTES and self._dialer.by_quic(member):
             self._counts["hops_not_by_quic"] += 1  # it would measure aioquic, not the path
             return False
         stream, transport = await self._dialer.dial(member, Purpose.HOP, size_bytes)
         try:
-            if size_bytes > QUIC_MOST_BYTES and transport == "quic":
+            if size_bytes > MAX_QUIC_BYTES and transport == "quic":
                 self._counts["hops_not_by_quic"] += 1
                 return False
             async with self._line.hop_turn:

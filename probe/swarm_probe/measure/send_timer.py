@@ -25,7 +25,7 @@ from typing import Final
 from swarm_probe.udp.udp_socket import UdpPort
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
-REST_MOST_NS: Final = 250 * NS_PER_MS
+MAX_REST_NS: Final = 250 * NS_PER_MS
 REST_VARIES: Final = 0.25  # share of it by which a wake-up in between may come earlier
 SOON_RESTS: Final = 3  # a packet that is due within so many rests is waited for without listening
 FROM_MBPS: Final = (
@@ -63,9 +63,9 @@ class SendTimer:
             self.cancel()
             now_ns = self._mono_ns()
             self.due_ns = max(first_ns, not_before_ns)
-            soon = answers or self.due_ns - now_ns <= SOON_RESTS * REST_MOST_NS
-            if self.groups and soon and self.due_ns - now_ns > REST_MOST_NS:
-                self.due_ns = now_ns + int(REST_MOST_NS * (1 - REST_VARIES * self._rng.random()))
+            soon = answers or self.due_ns - now_ns <= SOON_RESTS * MAX_REST_NS
+            if self.groups and soon and self.due_ns - now_ns > MAX_REST_NS:
+                self.due_ns = now_ns + int(MAX_REST_NS * (1 - REST_VARIES * self._rng.random()))
             delay_s = max(0, self.due_ns - now_ns) / NS_PER_S
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._fire)
         self.rest()
@@ -87,7 +87,7 @@ class SendTimer:
 
     def rest(self) -> None:
         """Listen to the socket, or let arrivals wait if the timer fires soon."""
-        soon = self.groups and self._timer is not None and self.due_ns - self._mono_ns() <= REST_MOST_NS
+        soon = self.groups and self._timer is not None and self.due_ns - self._mono_ns() <= MAX_REST_NS
         udp = self._udp
         at_once = udp.backlog or udp.many_expected or not udp.kernel_stamps or self._urgent()
         udp.listen(at_once or not soon)

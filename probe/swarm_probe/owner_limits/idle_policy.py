@@ -20,8 +20,8 @@ from swarm_protocol.units import BITS_PER_BYTE, NS_PER_S
 
 BUSY_MBPS: Final = 1.0  # a call or a stream takes more; idle programs far less
 HOLD_NS: Final = 5 * NS_PER_S  # a page that loads in pieces is one use of the connection
-LOOK_LEAST_NS: Final = NS_PER_S // 2  # shorter, a single burst would be a rate
-LOOK_MOST_NS: Final = 30 * NS_PER_S  # longer, the machine slept
+MIN_LOOK_NS: Final = NS_PER_S // 2  # shorter, a single burst would be a rate
+MAX_LOOK_NS: Final = 30 * NS_PER_S  # longer, the machine slept
 
 _PROC_COUNTERS: Final = "/proc/net/dev"  # proc_pid_net(5)
 _RECEIVED_AT: Final = 0  # of an interface's figures
@@ -43,9 +43,9 @@ class IdlePolicy(msgspec.Struct):
         """Check the counters. `own`: bytes that this probe sent and received since its start. While it is `testing`
         other traffic is unknown: headers and retransmissions of a transfer exceed a quiet program's traffic."""
         passed_ns = now_ns - self._at_ns if self._at_ns is not None else 0
-        if self._at_ns is not None and passed_ns < LOOK_LEAST_NS and not testing:
+        if self._at_ns is not None and passed_ns < MIN_LOOK_NS and not testing:
             return
-        if not testing and self._at_ns is not None and passed_ns <= LOOK_MOST_NS:
+        if not testing and self._at_ns is not None and passed_ns <= MAX_LOOK_NS:
             most = 0
             for way in (0, 1):
                 ours = own[way] - self._own_before[way]

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from swarm_probe.streams.channel import Channel, Unreachable
 from swarm_probe.streams.tcp_endpoint import PREAMBLE_S, Caller, Purpose, introduce
-from swarm_protocol.messages.probe_messages import RELAY_MOST_BYTES, Relay
+from swarm_protocol.messages.probe_messages import MAX_RELAY_BYTES, Relay
 
 MAX_FLOWS: Final = 8  # opened by others
 MAX_WAITING_BYTES: Final = 256 << 10  # of one flow, not read yet: a round has less in flight
@@ -135,8 +135,8 @@ class RelayStream:
     async def write(self, data: bytes | memoryview) -> None:
         if self._ended:
             raise Unreachable("the peer ended the flow by way of the collector")
-        for begin in range(0, len(data), RELAY_MOST_BYTES):
-            await self._port.send(self._key, bytes(data[begin : begin + RELAY_MOST_BYTES]))
+        for begin in range(0, len(data), MAX_RELAY_BYTES):
+            await self._port.send(self._key, bytes(data[begin : begin + MAX_RELAY_BYTES]))
 
     async def read_into(self, buffer: memoryview) -> int:
         while not self._waiting:

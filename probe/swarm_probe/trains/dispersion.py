@@ -25,11 +25,11 @@ import msgspec
 
 from swarm_protocol.units import BITS_PER_BYTE
 
-LEAST_PACKETS: Final = 48  # arrived; fewer show no line
+MIN_PACKETS: Final = 48  # arrived; fewer show no line
 COARSE_PACKETS: Final = 8  # fewer show nothing
 HEADS: Final = (0.1, 0.2, 0.35, 0.5)  # shares of the train left out, the least that gives one rate for the rest
 BLOCKS: Final = 16
-LEAST_BLOCKS: Final = 4
+MIN_BLOCKS: Final = 4
 OTHER_BLOCKS: Final = (0.6, 0.8)  # times as many, to check the line with
 BLOCK_PACKETS: Final = 4  # in the smallest block
 NOT_FULL: Final = 0.5  # of the longest queue: packets lost at a shorter one did not overflow it
@@ -38,7 +38,7 @@ USUAL_PACKETS: Final = 100  # that this counts as
 FLOOR: Final = 0.002  # least relative half-width: stamps, clocks, headers of the link
 SATURATED: Final = 0.95  # arrival over sending rate: above this we, or a shaper's burst, may have set the pace
 AGREE: Final = 0.01  # halves that differ by no more show one rate, however sure each of them is
-LEAST_FREEDOM: Final = 2.0  # degrees of, below which Student's quantile is not approximated
+MIN_FREEDOM: Final = 2.0  # degrees of, below which Student's quantile is not approximated
 PAUSE_NS: Final = 2_000_000  # between two packets, of a sender with more to send: another program had the processor
 _NEVER: Final = math.inf
 
@@ -88,7 +88,7 @@ class _Line(msgspec.Struct, frozen=True):
 def estimate(train: Train) -> Rate | None:
     """Return the rate at which the train arrived; None where too little of it did."""
     points = sorted(train.arrivals)
-    if len(points) < LEAST_PACKETS:
+    if len(points) < MIN_PACKETS:
         return _coarse(train, points)
     at_ns = [ns - points[0][1] for _, ns in points]
     best: Rate | None = None
@@ -200,7 +200,7 @@ def _parts(at_ns: Sequence[int], halves: tuple[_Line, _Line]) -> list[_Line]:
     """Return both halves, the halves of the second one, and so on: where a shaper's burst ends late, the last packets
     alone show its rate."""
     parts = list(halves)
-    while len(at_ns := at_ns[len(at_ns) // 2 :]) >= 2 * LEAST_BLOCKS * BLOCK_PACKETS:
+    while len(at_ns := at_ns[len(at_ns) // 2 :]) >= 2 * MIN_BLOCKS * BLOCK_PACKETS:
         parts += _halves(at_ns)
     return parts
 
@@ -234,7 +234,7 @@ def _line(at_ns: Sequence[int], share: float = 1.0) -> _Line | None:
     the usual number of blocks."""
     count = len(at_ns)
     blocks = round(min(BLOCKS, count // BLOCK_PACKETS) * share)
-    if blocks < LEAST_BLOCKS:
+    if blocks < MIN_BLOCKS:
         return None
     slope = (at_ns[-1] - at_ns[0]) / (count - 1)
     edges = [round(k * count / blocks) for k in range(blocks + 1)]
@@ -261,7 +261,7 @@ def _with_error(x: Sequence[float], y: Sequence[float], slope: float) -> _Line:
     # residuals of a fit understate autocorrelation, by about the two parameters' share of them
     together = min(0.9, max(0.0, together + 2 / len(x)))
     larger = (1 + together) / (1 - together)
-    return _Line(slope, math.sqrt(squares / freedom / spread * larger), max(LEAST_FREEDOM, freedom / larger))
+    return _Line(slope, math.sqrt(squares / freedom / spread * larger), max(MIN_FREEDOM, freedom / larger))
 
 
 def student_95(freedom: float) -> float:

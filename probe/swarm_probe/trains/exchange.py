@@ -15,7 +15,7 @@ from swarm_probe.streams.channel import Channel, PeerError, Unreachable, read_ex
 from swarm_probe.trains import wire
 from swarm_probe.trains.dispersion import Train
 from swarm_probe.trains.port import Collection, TrainPort
-from swarm_probe.trains.rounds import LEAST_PACKET_BYTES, TRAIN_S, Round, TrainTest
+from swarm_probe.trains.rounds import MIN_PACKET_BYTES, TRAIN_S, Round, TrainTest
 from swarm_protocol.units import BITS_PER_BYTE, NS_PER_MS, NS_PER_S
 
 TICK_S: Final = 0.001  # between two looks at what is due
@@ -108,7 +108,7 @@ async def _send_train(
 async def receive(stream: Channel, max_bytes: int, peer: str, port: TrainPort, mono_ns: Callable[[], int]) -> int:
     """Collect trains until the sender has no more; return how many bytes of a transfer follow. PeerError or
     TimeoutError where the sender breaks off."""
-    with port.collect(peer, max_bytes // LEAST_PACKET_BYTES) as collection:
+    with port.collect(peer, max_bytes // MIN_PACKET_BYTES) as collection:
         dropped_before = port.dropped
         await stream.write(collection.token)
         async with asyncio.timeout(TEST_S):

@@ -20,7 +20,7 @@ from swarm_probe.sockets import Target
 from swarm_probe.trains import wire
 from swarm_probe.udp.udp_socket import Arrival, UdpPort
 
-TRAINS_MOST: Final = 16  # of one test; more are not collected
+MAX_TRAINS: Final = 16  # of one test; more are not collected
 
 
 class Collection(msgspec.Struct):
@@ -77,7 +77,7 @@ class TrainPort:
         collection = self._collections.get(packet.token)
         if collection is None or collection.packets >= collection.max_packets:
             return False
-        if packet.train not in collection.trains and len(collection.trains) >= TRAINS_MOST:
+        if packet.train not in collection.trains and len(collection.trains) >= MAX_TRAINS:
             return False
         collection.trains.setdefault(packet.train, []).append((packet.number, arrival.wall_ns))
         collection.packets += 1

@@ -18,12 +18,12 @@ from swarm_probe.trains.dispersion import SATURATED, Rate, Train, estimate
 from swarm_protocol.units import BITS_PER_BYTE
 
 PACKET_BYTES: Final = 1400  # of IP, where the path takes as much: fragments would be lost and carried apart
-LEAST_PACKET_BYTES: Final = 1200
+MIN_PACKET_BYTES: Final = 1200
 TCP_SHARE: Final = 1448 / 1500  # of an Ethernet path's IP bytes that TCP delivers, which is what transfers report
 FIRST_PACKETS: Final = 200  # 273 KiB
 BURST_PACKETS: Final = 190  # 260 KiB: empties the bucket of a shaper of up to 256
 LONG_PACKETS: Final = 1300  # 1.7 MiB: in one train they empty a bucket of 0.9 at twice its rate, of 1.5 at ten times
-LEAST_PACKETS: Final = 200  # with fewer left no train is sent
+MIN_PACKETS: Final = 200  # with fewer left no train is sent
 GROWTH_S: Final = 0.05  # by which a train lets the queue grow
 FASTER: Final = (1.12, 1.3)  # the least and the most, compared with the rate that is expected
 SEARCH_FASTER: Final = 1.5  # after a train that was not faster than the path
@@ -31,7 +31,7 @@ VAGUE: Final = 0.5  # relative half-width above which a rate needs another look 
 GOAL: Final = 0.03  # relative half-width of a measurement
 SEARCH_PACKETS: Final = 350
 SHOWN_PACKETS: Final = 450  # that arrived of one train: 256 KiB of them may be a burst, at twice the rate 512 KiB
-ROUNDS_MOST: Final = 5
+MAX_ROUNDS: Final = 5
 TRAIN_S: Final = 2.0  # the longest train: other people use the line too
 
 
@@ -85,7 +85,7 @@ class TrainTest(msgspec.Struct):
         left = self.max_bytes // self.packet_bytes - self.sent_packets
         if not self.rates:
             return Round(FIRST_PACKETS, FIRST_PACKETS, math.inf) if left >= FIRST_PACKETS else None
-        if self.too_fast or self.lost or left < LEAST_PACKETS or len(self.rates) >= ROUNDS_MOST:
+        if self.too_fast or self.lost or left < MIN_PACKETS or len(self.rates) >= MAX_ROUNDS:
             return None
         outcome = self.outcome()
         if self._again:
@@ -113,7 +113,7 @@ class TrainTest(msgspec.Struct):
     def outcome(self) -> Outcome | None:
         """Return what is known by now; None: nothing. Short trains may be a shaper's burst."""
         long = [rate for rate in self.rates if rate is not None and rate.arrived >= SHOWN_PACKETS]
-        if not long and self.max_bytes // self.packet_bytes - self.sent_packets < LEAST_PACKETS:
+        if not long and self.max_bytes // self.packet_bytes - self.sent_packets < MIN_PACKETS:
             # a short queue let few through, and nothing is left for a transfer: a bound is better than nothing
             long = [r for r in self.rates[1:] if r is not None and r.saturated and r.half_width <= VAGUE]
         if not long:
@@ -132,7 +132,7 @@ class TrainTest(msgspec.Struct):
     def _paced(self, packets: int, mbps: float, faster: float | None = None) -> Round:
         """Return a train for a path of about this rate, `faster` than it or by what lets the queue grow as intended."""
         packet_s = self.packet_bytes * BITS_PER_BYTE / (mbps * 1e6)
-        packets = min(packets, max(LEAST_PACKETS, int(TRAIN_S / packet_s)))
+        packets = min(packets, max(MIN_PACKETS, int(TRAIN_S / packet_s)))
         if faster is None:
             faster = min(FASTER[1], max(FASTER[0], 1 + GROWTH_S / (packets * packet_s)))
         return Round(packets, min(BURST_PACKETS, packets // 4), mbps * faster)

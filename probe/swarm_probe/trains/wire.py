@@ -22,8 +22,8 @@ import msgspec
 
 MAGIC: Final = b"\x05STr"
 TOKEN_BYTES: Final = 8
-REPORTED_NS_MOST: Final = 2**32 - 1
-PACKETS_MOST: Final = 2**16 - 1  # of one train
+MAX_REPORTED_NS: Final = 2**32 - 1
+MAX_PACKETS: Final = 2**16 - 1  # of one train
 
 _PACKET: Final = struct.Struct("!4s8sHH")
 _ORDER: Final = struct.Struct("!BHI")
@@ -76,8 +76,8 @@ def decode_order(data: bytes) -> tuple[Order, int, int]:
 def encode_report(arrivals: Sequence[tuple[int, int]], dropped: int) -> bytes:
     """`arrivals`: (number, ns) by one clock. Those later than four seconds after the first are left out."""
     first_ns = min((ns for _, ns in arrivals), default=0)
-    reported = [(number, ns - first_ns) for number, ns in arrivals if ns - first_ns <= REPORTED_NS_MOST]
-    head = _REPORT.pack(len(reported), min(dropped, PACKETS_MOST))
+    reported = [(number, ns - first_ns) for number, ns in arrivals if ns - first_ns <= MAX_REPORTED_NS]
+    head = _REPORT.pack(len(reported), min(dropped, MAX_PACKETS))
     return head + b"".join(_ARRIVAL.pack(number, ns) for number, ns in reported)
 
 

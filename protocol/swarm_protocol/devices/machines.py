@@ -19,7 +19,7 @@ import msgspec
 from swarm_protocol.devices.data_sheets import Device, DeviceClass
 from swarm_protocol.devices.names import find, nearest
 
-MOST_CARDS: Final = 64
+MAX_CARDS: Final = 64
 COUNTS: Final = {
     "a": 1,
     "an": 1,
@@ -65,11 +65,11 @@ def parts_of(text: str) -> list[str]:
             found += _counted_in_words(part.strip())
             continue
         count, name = (match[1], match[2]) if match.re is _COUNTED else (match[2], match[1])
-        if not 1 <= int(count) <= MOST_CARDS:
-            raise UnknownDevice(f"{count} cards in one machine; 1 to {MOST_CARDS} are possible")
+        if not 1 <= int(count) <= MAX_CARDS:
+            raise UnknownDevice(f"{count} cards in one machine; 1 to {MAX_CARDS} are possible")
         found += [_singular(name.strip())] * int(count)
-    if len(found) > MOST_CARDS:
-        raise UnknownDevice(f"{len(found)} cards in one machine; 1 to {MOST_CARDS} are possible")
+    if len(found) > MAX_CARDS:
+        raise UnknownDevice(f"{len(found)} cards in one machine; 1 to {MAX_CARDS} are possible")
     return found
 
 

@@ -33,7 +33,7 @@ PROBE_PATH: Final = "/probe"
 OPERATE_PATH: Final = "/operate"
 COLLECTOR_HEADER: Final = "Swarm-Collector"  # of the same answer: the collector's id, in hex
 NONCE_HEADER: Final = "Swarm-Nonce"  # of the answer that opens a probe's WebSocket: hex, to be signed in its Hello
-RELAY_MOST_BYTES: Final = 48 << 10  # of one message by way of the collector
+MAX_RELAY_BYTES: Final = 48 << 10  # of one message by way of the collector
 
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: not listening
 Address = Annotated[str, Meta(min_length=2, max_length=64)]
@@ -168,7 +168,7 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True, tag="relay"):
     peer: NodeId
     flow: Annotated[int, Meta(ge=0, le=2**32 - 1)]  # chosen by whoever opened the flow
     opened_here: bool  # by the sender of this message
-    data: Annotated[bytes, Meta(max_length=RELAY_MOST_BYTES)] = b""
+    data: Annotated[bytes, Meta(max_length=MAX_RELAY_BYTES)] = b""
     end: bool = False
 
 

@@ -20,7 +20,7 @@ import msgspec
 COOKIE: Final = 0x2112A442  # §5
 HEADER_BYTES: Final = 20
 ID_BYTES: Final = 12
-MOST_BYTES: Final = 548  # longest request that is parsed: what an IPv4 host must take unfragmented (§6.1)
+MAX_BYTES: Final = 548  # longest request that is parsed: what an IPv4 host must take unfragmented (§6.1)
 
 _HEADER: Final = struct.Struct("!HHI12s")
 _ATTRIBUTE: Final = struct.Struct("!HH")
@@ -99,7 +99,7 @@ def answer(data: bytes, seen: Endpoint) -> bytes | None:
 
     It is longer than `data` only where that has no room for an address: 32 bytes (44 with IPv6) for 20.
     """
-    if len(data) > MOST_BYTES:
+    if len(data) > MAX_BYTES:
         return None
     try:
         request = decode(data)

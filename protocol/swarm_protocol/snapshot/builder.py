@@ -53,7 +53,7 @@ from swarm_protocol.snapshot.swarm import Floats, Ints, Kind, NodeFacts, State, 
 
 MAX_RUNS: Final = 100  # of watched engines: as many as a chart shows
 _FIRST_CAPACITY: Final = 8
-_MOST_WAITING: Final = 128  # batches of windows since the last look: some 2 MB
+_MAX_WAITING: Final = 128  # batches of windows since the last look: some 2 MB
 
 
 class SwarmBuilder:
@@ -198,7 +198,7 @@ class SwarmBuilder:
         """Take windows of node `node_id` (KeyError: unknown), which wait to be taken together with others'."""
         src = self._index[node_id]
         self._waiting.append(windows_of(src, of, self._index.get, int(self._node_columns["seen_ns"][src])))
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= _MAX_WAITING:
             self._settle()
 
     def _settle(self) -> None:

@@ -27,7 +27,7 @@ from swarm_protocol.text import NAME_MAX, clean_name, is_name
 DEFAULT_ACCESS: Final = "cable"
 EXAMPLE: Final = "4090@Utrecht fiber, 3090@Berlin cable, 2x4060, m2-max-64 5g"
 LINES: Final = f"{', '.join(ACCESS)}, or rates as DOWN/UP in Mbit/s, as in 250/40"
-MOST_NODES: Final = 1000
+MAX_NODES: Final = 1000
 ALONE: Final = ("apple", "apu", "board")  # classes of devices of which a machine has one
 _BETWEEN: Final = re.compile(r"[,;\n]|\s(?:and|&)\s")
 _IN: Final = re.compile(r"\s+in\s+", re.IGNORECASE)
@@ -78,8 +78,8 @@ def parse_nodes(text: str) -> list[NamedNode]:
     parts = [part.strip() for part in _BETWEEN.split(_STATE.sub(r"\1", text)) if part.strip()]
     if not parts:
         raise BadNodes(f"names no machine; write them as in '{EXAMPLE}'")
-    if len(parts) > MOST_NODES:
-        raise BadNodes(f"names {len(parts)} machines; at most {MOST_NODES} are possible")
+    if len(parts) > MAX_NODES:
+        raise BadNodes(f"names {len(parts)} machines; at most {MAX_NODES} are possible")
     found: list[NamedNode] = []
     for node in map(_part, parts):
         try:

@@ -23,7 +23,7 @@ WINDOW_S: Final = 3600.0  # how old a figure may be: an idle swarm measures each
 # Heartbeats are not recorded: a recording has the host sample instead, one a minute in an idle swarm.
 REPLAY_STALE_NS: Final = 90 * NS_PER_S
 REPLAY_LOST_NS: Final = 180 * NS_PER_S
-_TERMS_AT_MOST: Final = 100  # of one coalesce; SQLite takes 127
+_MAX_TERMS: Final = 100  # of one coalesce; SQLite takes 127
 _AWAY: Final = {"left": State.LEFT, "lost": State.LOST}
 
 
@@ -132,7 +132,7 @@ def _newest_reading(at_ns: int, window_ns: int) -> str:
         f"(SELECT max(ts) FROM host_sample WHERE bucket = {bucket} AND node = id AND ts BETWEEN {since_ns} AND {at_ns})"
         for bucket in range(at_ns // BUCKET_NS, since_ns // BUCKET_NS - 1, -1)
     ]
-    pieces = [_first_of(seeks[i : i + _TERMS_AT_MOST]) for i in range(0, len(seeks), _TERMS_AT_MOST)]
+    pieces = [_first_of(seeks[i : i + _MAX_TERMS]) for i in range(0, len(seeks), _MAX_TERMS)]
     return _first_of(pieces)
 
 

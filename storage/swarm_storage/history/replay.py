@@ -41,9 +41,9 @@ from swarm_storage.history.members import (
 from swarm_storage.history.recording import Reader
 from swarm_storage.rows import BUCKET_NS, TABLES, Row, Table
 
-_SEEK_AT_MOST: Final = 50  # links looked up one by one; more are found by reading their whole bucket
-_DATED_AT_MOST: Final = 4_000  # hops: two seeks each
-_EARLIER_AT_MOST: Final = 2_500  # links whose earlier windows are read as well: every pair of fifty nodes
+_MAX_SEEK: Final = 50  # links looked up one by one; more are found by reading their whole bucket
+_MAX_DATED: Final = 4_000  # hops: two seeks each
+_MAX_EARLIER: Final = 2_500  # links whose earlier windows are read as well: every pair of fifty nodes
 _NEAR_NS: Final = 70 * NS_PER_S  # no window of round trips is longer than a minute
 # keys of the figures of which the newest counts; without a figure of its own for each card and size of visit, a
 # machine's times would be those of the last card, and its visits all of one size
@@ -170,11 +170,11 @@ def _in_order(reader: Reader, found: list[tuple[str, Sample]], at_ns: int) -> li
     ]  # fmt: skip
     ids = dict(reader.query("SELECT node_id, id FROM node")) if odd or late else {}
     dated = list(found)
-    for node_id, hop in odd[:_DATED_AT_MOST]:
+    for node_id, hop in odd[:_MAX_DATED]:
         pair = (ids[node_id], ids[hop.peer])
         dated += _one_of_link(reader, "link", pair, hop.at_ns - _NEAR_NS, hop.at_ns - 1, "DESC")
         dated += _one_of_link(reader, "link", pair, hop.at_ns, min(at_ns, hop.at_ns + _NEAR_NS), "ASC")
-    for node_id, sample, hop_ns in late[:_DATED_AT_MOST]:
+    for node_id, sample, hop_ns in late[:_MAX_DATED]:
         pair = (ids[node_id], ids[sample.peer])
         dated += _one_of_link(reader, "uplink", pair, hop_ns - RECENT_RATE_NS, hop_ns, "DESC")
     return sorted(dated, key=lambda each: each[1].at_ns)
@@ -190,8 +190,8 @@ def _windows(
     """Yield (node, peer, stamps, losses) of what delays and losses of that moment were estimated from. Of many links
     only those are looked up that show a window without usable stamps, which would leave their delays unknown; the
     losses of the others are their newest window's."""
-    every = len(links) <= _EARLIER_AT_MOST
-    wanted = [ends for ends, idle_stamps in links if every or not idle_stamps][:_EARLIER_AT_MOST]
+    every = len(links) <= _MAX_EARLIER
+    wanted = [ends for ends, idle_stamps in links if every or not idle_stamps][:_MAX_EARLIER]
     ids = dict(reader.query("SELECT node_id, id FROM node")) if wanted else {}
     stamped_ns = at_ns - round(PAIR_AGE_S * NS_PER_S)
     since_ns = max(0, at_ns - AGE_NS)
@@ -316,7 +316,7 @@ def _look_back(
     for bucket in range(at_ns // BUCKET_NS, since_ns // BUCKET_NS - 1, -1):
         if not missing:
             return
-        if len(missing) <= _SEEK_AT_MOST:
+        if len(missing) <= _MAX_SEEK:
             found = [row for link in missing for row in _of_link(reader, table, bucket, link, since_ns, at_ns)]
         else:
             found = _of_bucket(reader, table, bucket, since_ns, at_ns)

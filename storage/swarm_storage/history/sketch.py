@@ -15,7 +15,7 @@ from typing import Final
 RELATIVE_ERROR: Final = 0.01
 _GAMMA: Final = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _LOG_GAMMA: Final = math.log(_GAMMA)
-_LEAST: Final = 1e-6  # of any unit used here: a nanosecond in ms; smaller values count as 0
+_MIN_VALUE: Final = 1e-6  # of any unit used here: a nanosecond in ms; smaller values count as 0
 _ZERO: Final = -(1 << 15)  # the bucket of 0; below every other
 _BELOW_ZERO: Final = 1 << 14  # a temperature below 0 °C: bucket of its size, mirrored
 
@@ -24,7 +24,7 @@ Counts = dict[int, int]  # bucket → how many
 
 def bucket_of(value: float) -> int:
     size = abs(value)
-    if size < _LEAST:
+    if size < _MIN_VALUE:
         return _ZERO
     index = math.ceil(math.log(size) / _LOG_GAMMA)
     return index if value > 0 else -index - _BELOW_ZERO

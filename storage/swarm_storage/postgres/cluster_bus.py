@@ -29,7 +29,7 @@ BEAT_S: Final = 2.0
 GONE_S: Final = 10.0  # a collector that is silent for this time has died, or is cut off
 KEEP_S: Final = 60.0
 RETRY_S: Final = 1.0
-MOST_WAITING: Final = 100_000  # messages; beyond, the database has been away for long and everything is sent again
+MAX_WAITING: Final = 100_000  # messages; beyond, the database has been away for long and everything is sent again
 _log = logging.getLogger("swarm_storage")
 
 
@@ -80,7 +80,7 @@ class PostgresBus:
     def send(self, body: bytes, to: int = EVERYBODY) -> None:
         """Queue a message, from any thread. What cannot be sent for a minute is dropped: `on_others` reports a new
         id."""
-        if len(self._out) < MOST_WAITING:
+        if len(self._out) < MAX_WAITING:
             self._out.append((to, body))
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ from swarm_storage.writer.upkeep import STEP_PAUSE_S, TIDY_EVERY_S, Prunes
 
 WAL_IDLE_BYTES: Final = 8 << 20  # above, the log is checkpointed when nothing else is to be done
 WAL_HELD_BYTES: Final = 128 << 20  # above, a reader must be holding it, and the operator is warned
-WAL_MOST_BYTES: Final = 1 << 30  # above, writing waits for that reader
+MAX_WAL_BYTES: Final = 1 << 30  # above, writing waits for that reader
 LOG_FRAME_BYTES: Final = 24  # of each page's header in the log
 _PUT_BACK: Final = "put it back, or stop the collector and put a copy made by `swarmtop backup` there"
 
@@ -107,11 +107,11 @@ class SqliteBackend:
     def before(self, db: Db, batches: Sequence[NodeBatch]) -> None:
         self._require_files(db)
         self._require_whole_log(db)
-        if not self._wal_warned or self._wal_bytes() < WAL_MOST_BYTES:
+        if not self._wal_warned or self._wal_bytes() < MAX_WAL_BYTES:
             return
         assert isinstance(db, SqliteDb)
         self._checkpoint(db)  # the reader may have gone
-        if (size := self._wal_bytes()) >= WAL_MOST_BYTES:
+        if (size := self._wal_bytes()) >= MAX_WAL_BYTES:
             raise LogHeld(
                 f"{self._path}-wal has {size >> 20} MB and a reader keeps it from being reset; close what has it open"
             )
@@ -146,7 +146,7 @@ class SqliteBackend:
         self._require_files(db)
         self._require_whole_log(db)
         more = False
-        if self._wal_bytes() < WAL_MOST_BYTES:
+        if self._wal_bytes() < MAX_WAL_BYTES:
             more = self._prunes.step(db, known)
             more = vacuum_step(db.connection) or more
         self._shorten_log(db, busy=busy)

@@ -13,8 +13,8 @@ import pytest
 
 from swarm_collector.verification.compute_attestation import (
     AGAIN_NS,
-    CLAIM_MOST,
     LATER_NS,
+    MAX_CLAIM,
     OFFER_NS,
     SOON_NS,
     VALID_NS,
@@ -274,10 +274,10 @@ def test_claims_far_beyond_what_was_shown_take_the_mark_away_and_blame_nobody(
         sample = RooflineSample(at_ns=1, device="d", dtype="fp16", mem_gbps=gbps, tflops=1.0)
         return swarm_state.claims(1, ANN, sample, NS_PER_S)
 
-    assert says(rate * CLAIM_MOST * 0.99) is None
+    assert says(rate * MAX_CLAIM * 0.99) is None
     assert swarm_state.verified(ANN, NS_PER_S)
-    assert says(rate * CLAIM_MOST * 1.01) == "at least 3.58 GB/s shown, 72 claimed: not verified for now"
-    assert says(rate * CLAIM_MOST * 1.01) is None  # told once
+    assert says(rate * MAX_CLAIM * 1.01) == "at least 3.58 GB/s shown, 72 claimed: not verified for now"
+    assert says(rate * MAX_CLAIM * 1.01) is None  # told once
     assert not swarm_state.verified(ANN, NS_PER_S)
     assert swarm_state.record(ANN).failed == 0
     assert isinstance(swarm_state.due(NS_PER_S + LATER_NS)[0][0][1], Challenge)

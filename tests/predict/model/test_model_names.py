@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swarm_predict.model.catalogue import model_named
-from swarm_predict.model.names import MOST_CHARACTERS
+from swarm_predict.model.names import MAX_CHARACTERS
 from swarm_predict.types import UnknownModel
 
 # name: the model whose shape it has, the format that is the default
@@ -90,4 +90,4 @@ def test_what_has_another_shape_is_unknown(name):
 
 def test_names_fit_into_a_message():
     long = "neuralmagic/Meta-Llama-3.1-70B-Instruct-quantized.w4a16-" + "x" * 200
-    assert len(model_named(long.removesuffix("x" * 200) + "-" * 60).name) <= MOST_CHARACTERS
+    assert len(model_named(long.removesuffix("x" * 200) + "-" * 60).name) <= MAX_CHARACTERS

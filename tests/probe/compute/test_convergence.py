@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from swarm_probe.compute.timing.convergence import (
     FEWEST,
-    LAYERS_MOST,
-    MOST,
+    MAX,
+    MAX_LAYERS,
     TooSlow,
     layers_wanted,
     median_interval,
@@ -74,7 +74,7 @@ def test_even_a_spent_budget_gives_more_than_one_pass() -> None:
 def test_repetition_has_an_end_without_a_budget() -> None:
     rng = random.Random(1)
     timing, _ = timed(lambda _: rng.choice((0.01, 0.5)), 1e9)
-    assert timing.n <= MOST
+    assert timing.n <= MAX
 
 
 @given(st.lists(st.floats(min_value=0.001, max_value=10), min_size=1, max_size=50))
@@ -98,7 +98,7 @@ def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
 
 @pytest.mark.parametrize(
     ("touched", "cache", "layers"),
-    [(1 << 30, 32 << 20, 1), (10 << 20, 32 << 20, 26), (1, 32 << 20, LAYERS_MOST), (0, 0, 1)],
+    [(1 << 30, 32 << 20, 1), (10 << 20, 32 << 20, 26), (1, 32 << 20, MAX_LAYERS), (0, 0, 1)],
 )
 def test_layers_are_enough_to_defeat_the_cache_and_no_more(touched: int, cache: int, layers: int) -> None:
     assert layers_wanted(touched, cache) == layers

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from swarm_probe.compute.devices import Device, devices  # noqa: E402
 from swarm_probe.compute.layers.decoder_layer import DecoderLayer, build_layers  # noqa: E402
 from swarm_probe.compute.timing.convergence import Timing, Undisturbed  # noqa: E402
-from swarm_probe.compute.timing.visit_pause import LEAST_AWAY_S, MOST_AWAY_S  # noqa: E402
+from swarm_probe.compute.timing.visit_pause import MAX_AWAY_S, MIN_AWAY_S  # noqa: E402
 from swarm_probe.compute.timing.visit_timing import STAGE_LAYERS, VISITS, time_visits  # noqa: E402
 from swarm_protocol.layer_shape import LayerShape  # noqa: E402
 
@@ -27,7 +27,7 @@ def visits(cpu: Device, layers: list[DecoderLayer], layer_s: float = 0.0, **more
     return time_visits(cpu, layers, torch.float32, 4, layer_s, Undisturbed(), **{"sleep": lambda _: None, **more})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("away_s", "pause_s"), [(0.0, LEAST_AWAY_S), (0.03, 0.03), (2.0, MOST_AWAY_S)])
+@pytest.mark.parametrize(("away_s", "pause_s"), [(0.0, MIN_AWAY_S), (0.03, 0.03), (2.0, MAX_AWAY_S)])
 def test_a_visit_pauses_as_long_as_a_token_is_away_and_is_what_exceeds_the_layers(
     cpu: Device, away_s: float, pause_s: float
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm_probe.measure.transfers.packet_trains import LEAST_NS, TRAIN_BYTES, TRAIN_GAP_NS, largest_pair
+from swarm_probe.measure.transfers.packet_trains import MIN_NS, TRAIN_BYTES, TRAIN_GAP_NS, largest_pair
 from swarm_protocol.units import NS_PER_MS
 
 PACKET = 1448
@@ -63,4 +63,4 @@ def test_small_trains_are_none() -> None:
 def test_any_arrivals_give_trains_that_lie_within_them(reads: list[tuple[int, int]]) -> None:
     at_ns, totals = list(accumulate(gap for gap, _ in reads)), list(accumulate(size for _, size in reads))
     for size, ns in largest_pair(at_ns, totals):
-        assert (size, ns) == (0, 0) or (0 < size <= totals[-1] and LEAST_NS <= ns <= at_ns[-1] - at_ns[0])
+        assert (size, ns) == (0, 0) or (0 < size <= totals[-1] and MIN_NS <= ns <= at_ns[-1] - at_ns[0])

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import pytest
 
-from swarm_probe.measure.due_sessions import SLACK_MOST_NS, DueSessions, slack_ns
-from swarm_probe.measure.send_timer import FROM_MBPS, REST_MOST_NS, REST_VARIES, SOON_RESTS, SendTimer
+from swarm_probe.measure.due_sessions import MAX_SLACK_NS, DueSessions, slack_ns
+from swarm_probe.measure.send_timer import FROM_MBPS, MAX_REST_NS, REST_VARIES, SOON_RESTS, SendTimer
 from swarm_probe.udp.rtt_session import RttSession
 from swarm_protocol.units import NS_PER_MS, NS_PER_S
 
-SOON = REST_MOST_NS // 2
-LATER = REST_MOST_NS * SOON_RESTS + 1
+SOON = MAX_REST_NS // 2
+LATER = MAX_REST_NS * SOON_RESTS + 1
 
 
 class Port:
@@ -119,13 +119,13 @@ async def test_a_packet_that_is_due_a_little_later_is_waited_for_in_rests_that_v
         port = Port()
         made = SendTimer(cast(Any, port), lambda: 0, random.Random(seed), lambda: None, lambda: False)
         made.uplink(FROM_MBPS)
-        made.arm(REST_MOST_NS * SOON_RESTS)
+        made.arm(MAX_REST_NS * SOON_RESTS)
         assert not port.listening
         rests.add(made.due_ns)
         made.cancel()
     assert len(rests) == 50
-    assert min(rests) >= REST_MOST_NS * (1 - REST_VARIES)
-    assert max(rests) <= REST_MOST_NS
+    assert min(rests) >= MAX_REST_NS * (1 - REST_VARIES)
+    assert max(rests) <= MAX_REST_NS
 
 
 async def test_answers_under_way_are_read_together_after_a_rest_whenever_the_next_packet_is_due() -> None:
@@ -134,7 +134,7 @@ async def test_answers_under_way_are_read_together_after_a_rest_whenever_the_nex
     made = timer(port)
     made.arm(LATER, answers=True)
     assert not port.listening
-    assert REST_MOST_NS * (1 - REST_VARIES) <= made.due_ns <= REST_MOST_NS
+    assert MAX_REST_NS * (1 - REST_VARIES) <= made.due_ns <= MAX_REST_NS
     made.cancel()
     made.arm(SOON, answers=True)
     assert made.due_ns == SOON  # they are read along with the next packet
@@ -147,8 +147,8 @@ async def test_answers_under_way_are_read_together_after_a_rest_whenever_the_nex
 
 async def test_nothing_wakes_up_in_between_on_an_uplink_where_packets_are_not_grouped() -> None:
     made = timer(Port(), FROM_MBPS / 2)
-    made.arm(REST_MOST_NS * 2)
-    assert made.due_ns == REST_MOST_NS * 2
+    made.arm(MAX_REST_NS * 2)
+    assert made.due_ns == MAX_REST_NS * 2
     made.cancel()
 
 
@@ -178,13 +178,13 @@ def test_a_packet_may_leave_an_eighth_of_its_interval_later_never_earlier(interv
 def test_packets_that_are_due_within_the_slack_of_the_first_leave_with_it() -> None:
     sessions = DueSessions()
     sessions.grouped = True
-    first, second, third = rtt(1), rtt(SLACK_MOST_NS), rtt(SLACK_MOST_NS + 2)
+    first, second, third = rtt(1), rtt(MAX_SLACK_NS), rtt(MAX_SLACK_NS + 2)
     for each in (third, second, first):
         sessions.push(each)
     assert sessions.pop(0) is None
-    assert sessions.first_ns() == 1 + SLACK_MOST_NS
-    assert due_by(sessions, 1 + SLACK_MOST_NS) == [first, second]
-    assert sessions.first_ns() == 2 * SLACK_MOST_NS + 2
+    assert sessions.first_ns() == 1 + MAX_SLACK_NS
+    assert due_by(sessions, 1 + MAX_SLACK_NS) == [first, second]
+    assert sessions.first_ns() == 2 * MAX_SLACK_NS + 2
 
 
 def test_a_session_with_a_short_interval_waits_for_no_other() -> None:

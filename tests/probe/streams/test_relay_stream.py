@@ -21,7 +21,7 @@ from swarm_probe.streams.tcp_endpoint import Caller, Purpose, Service, Stream, T
 from swarm_protocol import hop_round
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import (
-    RELAY_MOST_BYTES,
+    MAX_RELAY_BYTES,
     Peer,
     Relay,
     decode_from_collector,
@@ -79,7 +79,7 @@ async def test_a_round_of_hops_goes_by_way_of_the_collector(hub: Hub):
     stream.close()
     assert measured is not None
     assert len(measured.ordered_ns) >= hop_round.MESSAGES_MIN
-    assert all(len(message.data) <= RELAY_MOST_BYTES for message in hub.passed)
+    assert all(len(message.data) <= MAX_RELAY_BYTES for message in hub.passed)
 
 
 async def test_a_caller_with_another_key_is_not_served(hub: Hub):
@@ -95,11 +95,11 @@ async def test_without_a_collector_it_says_so_at_once(hub: Hub):
 
 
 async def test_a_message_that_is_longer_than_one_may_be_goes_in_pieces(hub: Hub):
-    stream = await hub.ports[A].dial(Caller(B, 7, KEY), Purpose.HOP, RELAY_MOST_BYTES * 2)
+    stream = await hub.ports[A].dial(Caller(B, 7, KEY), Purpose.HOP, MAX_RELAY_BYTES * 2)
     before = len(hub.passed)
-    await stream.write(bytes(RELAY_MOST_BYTES * 2))
+    await stream.write(bytes(MAX_RELAY_BYTES * 2))
     mine = [message for message in hub.passed[before:] if message.peer == B]
-    assert [len(message.data) for message in mine] == [RELAY_MOST_BYTES] * 2
+    assert [len(message.data) for message in mine] == [MAX_RELAY_BYTES] * 2
 
 
 async def test_flows_of_others_and_what_waits_in_each_are_bounded(hub: Hub):
@@ -109,8 +109,8 @@ async def test_flows_of_others_and_what_waits_in_each_are_bounded(hub: Hub):
     port.receive(Relay(peer=A, flow=99, opened_here=False, data=b"an answer to nothing"))
     assert hub.counts[B]["relay_ignored"] == 4
     stream = hub.ports[A]._begin((B, 5, True))
-    for _ in range(MAX_WAITING_BYTES // RELAY_MOST_BYTES + 1):
-        stream.take(Relay(peer=B, flow=5, opened_here=False, data=bytes(RELAY_MOST_BYTES)))
+    for _ in range(MAX_WAITING_BYTES // MAX_RELAY_BYTES + 1):
+        stream.take(Relay(peer=B, flow=5, opened_here=False, data=bytes(MAX_RELAY_BYTES)))
     with pytest.raises(Unreachable):
         await stream.write(b"more")
 

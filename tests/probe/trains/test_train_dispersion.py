@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_path import Law, SimulatedPath
 
-from swarm_probe.trains.dispersion import COARSE_PACKETS, LEAST_PACKETS, Train, estimate, student_95
+from swarm_probe.trains.dispersion import COARSE_PACKETS, MIN_PACKETS, Train, estimate, student_95
 from swarm_probe.trains.rounds import GOAL, PACKET_BYTES, TCP_SHARE, Round, TrainTest
 
 MAX_BYTES = 2 << 20
@@ -176,7 +176,7 @@ def test_any_report_gives_a_rate_or_none(sent: list[int], arrived: dict[int, int
         assert rate.mbps > 0
         assert rate.half_width > 0
         assert 0 <= rate.least_mbps <= rate.mbps
-        assert len(received) >= LEAST_PACKETS or rate.half_width == math.inf
+        assert len(received) >= MIN_PACKETS or rate.half_width == math.inf
 
 
 def test_a_sender_that_was_late_leaves_no_sure_rate() -> None:

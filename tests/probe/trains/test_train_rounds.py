@@ -14,9 +14,9 @@ from simulated_path import SimulatedPath
 from swarm_probe.trains.dispersion import Rate
 from swarm_probe.trains.rounds import (
     FIRST_PACKETS,
-    LEAST_PACKETS,
+    MAX_ROUNDS,
+    MIN_PACKETS,
     PACKET_BYTES,
-    ROUNDS_MOST,
     SEARCH_PACKETS,
     SHOWN_PACKETS,
     TCP_SHARE,
@@ -40,7 +40,7 @@ def test_a_quiet_path_too_gets_all_bytes_in_one_train_because_a_shaper_may_let_a
     """One train: between two a bucket fills again."""
     test = SimulatedPath(50.0, random.Random(1)).run(TrainTest(MAX_BYTES))
     assert len(test.rates) == 2
-    assert test.sent_packets > MAX_BYTES // PACKET_BYTES - LEAST_PACKETS
+    assert test.sent_packets > MAX_BYTES // PACKET_BYTES - MIN_PACKETS
     outcome = test.outcome()
     assert outcome is not None
     assert not outcome.bound
@@ -175,7 +175,7 @@ some_rates = st.none() | st.builds(
 )
 
 
-@given(st.lists(some_rates, min_size=ROUNDS_MOST + 2, max_size=ROUNDS_MOST + 2), st.integers(1, 16 << 20))
+@given(st.lists(some_rates, min_size=MAX_ROUNDS + 2, max_size=MAX_ROUNDS + 2), st.integers(1, 16 << 20))
 def test_whatever_trains_show_bytes_and_time_are_bounded_and_the_test_ends(
     found: list[Rate | None], max_bytes: int
 ) -> None:
@@ -191,4 +191,4 @@ def test_whatever_trains_show_bytes_and_time_are_bounded_and_the_test_ends(
         test.rates.append(one)
         assert test.sent_packets * PACKET_BYTES <= max_bytes
     assert test.next_round() is None
-    assert len(test.rates) <= ROUNDS_MOST
+    assert len(test.rates) <= MAX_ROUNDS

@@ -21,7 +21,7 @@ from swarm_probe.streams.channel import Channel
 from swarm_probe.streams.tcp_endpoint import Purpose
 from swarm_probe.trains import wire
 from swarm_probe.trains.port import TrainPort
-from swarm_probe.trains.rounds import FIRST_PACKETS, LEAST_PACKET_BYTES, PACKET_BYTES, TCP_SHARE
+from swarm_probe.trains.rounds import FIRST_PACKETS, MIN_PACKET_BYTES, PACKET_BYTES, TCP_SHARE
 from swarm_probe.udp.udp_socket import Arrival, UdpPort
 from swarm_protocol.messages.probe_messages import Peer, Plan, UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import LinkSample, ProbeSample, Transport, UplinkSample
@@ -136,7 +136,7 @@ async def test_trains_measure_a_path_and_every_byte_is_in_both_records(
     assert b.paths.counters().get("tcp_connections_broken", 0) == 0
 
 
-@pytest.mark.parametrize(("segment", "packet"), [(1240, 1280), (1460, PACKET_BYTES), (536, LEAST_PACKET_BYTES)])
+@pytest.mark.parametrize(("segment", "packet"), [(1240, 1280), (1460, PACKET_BYTES), (536, MIN_PACKET_BYTES)])
 def test_packets_are_no_larger_than_those_of_the_connection(segment: int, packet: int) -> None:
     """Tunnels of 1280 bytes would cut each into two, and of a packet that lost one of them the other was carried."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:

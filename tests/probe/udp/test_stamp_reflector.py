@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm_probe.udp.stamp.stamp_reflector import FORGET_NS, REPLAY_WINDOW, Accepted, Announced, Reflector, Refused
-from swarm_probe.udp.stamp.stamp_replies import LEAVING_KNOWN, LEAVING_MOST_NS, Leaving
+from swarm_probe.udp.stamp.stamp_replies import MAX_SEND_DELAY_NS, MIN_SEND_DELAYS, SendDelay
 from swarm_protocol.packets import stamp_packet
 from swarm_protocol.rate_limit import TokenBucket
 from swarm_protocol.units import NS_PER_S
@@ -188,9 +188,9 @@ def test_a_restarted_sender_gets_no_follow_up_of_its_former_session() -> None:
 
 def test_an_answer_is_dated_ahead_by_the_least_that_leaving_ever_took_once_that_is_known() -> None:
     """A T3 after the departure would make a round trip shorter than its path."""
-    leaving = Leaving()
+    leaving = SendDelay()
     leaving.add(70_000)
-    for took_ns in (*range(90_000, 90_000 + LEAVING_KNOWN - 2), -5, LEAVING_MOST_NS + 1):
+    for took_ns in (*range(90_000, 90_000 + MIN_SEND_DELAYS - 2), -5, MAX_SEND_DELAY_NS + 1):
         leaving.add(took_ns)  # the last two: a clock that was set, a processor taken away
     assert leaving.least_ns == 0
     leaving.add(110_000)

@@ -27,13 +27,13 @@ START_NS = 1_000_000_000_000
 WALL_OFFSET_NS = 1_700_000_000_000_000_000
 PEER_CLOCK_AHEAD_NS = 3_600_000_000_000  # the two clocks have nothing to do with each other
 
-Fate = Literal["answered", "lost_out", "lost_back"]
+PacketOutcome = Literal["answered", "lost_out", "lost_back"]
 Unknown = Literal["unknown"]
 
 
 class Packet(msgspec.Struct, forbid_unknown_fields=True):
     seq: int
-    fate: Fate = "answered"
+    fate: PacketOutcome = "answered"
     rtt_ms: float | None = None
     copies_out: int = 1
     copies_back: int = 1
@@ -67,7 +67,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True):
     expect: tuple[Expected, ...]
     counts: dict[str, int]  # ignored by the sender by reason; `refused_…` by the reflector
     packet: tuple[Packet, ...] = ()
-    every: Fate = "answered"
+    every: PacketOutcome = "answered"
     residence_ms: float = 0.5
     restart_before: int | None = None  # the reflector forgets everything before this packet
     follow_up: bool = True  # the sender requests them

@@ -102,7 +102,7 @@ def test_columns_of_defaults_are_left_out():
 
 WHOLE = {name: [cell, cell] for name, cell in SURE.items()}
 NOTE = {"type": "event", "at_ns": 2, "kind": "note", "detail": "hello"}
-MOST = {name: [cell] * MAX_BATCH_SAMPLES for name, cell in SURE.items()}
+FULL = {name: [cell] * MAX_BATCH_SAMPLES for name, cell in SURE.items()}
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ MOST = {name: [cell] * MAX_BATCH_SAMPLES for name, cell in SURE.items()}
         (in_columns({**WHOLE, "peer": [PEER, PEER + "0"]}), "a peer that is no node's id"),
         (in_columns({**WHOLE, "peer": [PEER[:8], PEER + PEER[8:]]}), "a peer that is no node's id"),
         (in_columns({name: [] for name in SURE}), "length >= 1"),
-        (in_columns({name: [*cells, cells[0]] for name, cells in MOST.items()}), "length <= 500"),
-        (in_columns(MOST, others=[NOTE], places=[0]), "a batch of 501 samples; at most 500 are taken"),
+        (in_columns({name: [*cells, cells[0]] for name, cells in FULL.items()}), "length <= 500"),
+        (in_columns(FULL, others=[NOTE], places=[0]), "a batch of 501 samples; at most 500 are taken"),
         (in_columns(WHOLE, others=[NOTE]), "places do not say"),
         (in_columns(WHOLE, places=[0]), "places do not say"),
         (in_columns(WHOLE, others=[NOTE, NOTE], places=[1, 1]), "places do not say"),

@@ -94,7 +94,7 @@ def test_links_by_columns_are_those_that_come_one_by_one(
     history = [drawn(rng) for _ in range(size)]
     at_ns = T0 + at_s * NS_PER_S
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replay, "_EARLIER_AT_MOST", looked_up)
+        patch.setattr(replay, "_MAX_EARLIER", looked_up)
         store = open_store(str(recorded(folder, history)), read_only=True)
         by_columns = swarm_at(store.reader, at_ns)
         patch.setattr(link_windows, "plain", lambda *_: set())

@@ -19,7 +19,7 @@ from swarm_storage.store import open_store
 def test_of_many_links_only_those_that_show_no_delay_are_looked_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "_EARLIER_AT_MOST", 2)
+    monkeypatch.setattr(replay, "_MAX_EARLIER", 2)
     store = open_store(f"sqlite:///{tmp_path}/swarm.db")
     writer = store.writer()
     members(writer)

@@ -215,7 +215,7 @@ def test_a_log_that_a_reader_holds_grows_to_its_limit_and_no_further(
     often(monkeypatch)
     monkeypatch.setattr(backend_module, "WAL_IDLE_BYTES", 1)
     monkeypatch.setattr(backend_module, "WAL_HELD_BYTES", 200_000)
-    monkeypatch.setattr(backend_module, "WAL_MOST_BYTES", 400_000)
+    monkeypatch.setattr(backend_module, "MAX_WAL_BYTES", 400_000)
     monkeypatch.setattr(writer_module, "RETRY_S", (0.0, 0.0))
     store = open_store(str(tmp_path / "swarm.db"))
     writer = store.writer(retain_ns=None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from swarm_predict.model.catalogue import model_named
 from swarm_predict.types import Workload
 from swarm_protocol.snapshot.swarm import Kind, NodeFacts, State, Swarm
-from swarmtop.alerts.state import SILENT_S, Alerts, Change, Silence, parse_alert
+from swarmtop.alerts.state import SILENT_S, Alerts, Change, SilenceAlert, parse_alert
 from swarmtop.analysis.analysis import unplanned
 from swarmtop.analysis.rules import RuleError
 
@@ -108,7 +108,7 @@ def test_firing_and_clearing_take_turns_and_never_come_too_soon(steps: list[tupl
 
 
 def test_a_silent_collector_calls_and_is_heard_again() -> None:
-    silence = Silence("c:9470")
+    silence = SilenceAlert("c:9470")
     assert silence.look(10 * S, 0) == []
     (fired,) = silence.look(round(SILENT_S * S), 0)
     assert (fired.state, fired.line) == ("firing", "no news from the collector c:9470 for 60 s")

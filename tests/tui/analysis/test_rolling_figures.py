@@ -19,7 +19,7 @@ from swarmtop.analysis.ranking.rolling_figures import RollingFigures
 NOW_NS = 1_795_442_537_000_000_000
 NODES = 40
 MODEL = "llama-2-70b"
-MOST = 8
+MAX_NODES = 8
 
 
 def swarm(seed: int, density: float = 1.0) -> Swarm:
@@ -64,7 +64,7 @@ def test_figures_worked_out_in_turn_end_as_those_worked_out_at_once(
     seed: int, density: float, steps: list[list[int]]
 ) -> None:
     frame = compacted(swarm(seed, density))
-    rolling = RollingFigures(MOST)
+    rolling = RollingFigures(MAX_NODES)
     rolling.update(frame, MODEL)
     for number, rows in enumerate(steps):
         frame = changed(frame, rows, number)
@@ -73,7 +73,7 @@ def test_figures_worked_out_in_turn_end_as_those_worked_out_at_once(
     while not rolling.complete:
         rolling.update(frame, MODEL)
         updates += 1
-    assert updates <= NODES // MOST + 1
+    assert updates <= NODES // MAX_NODES + 1
     assert_same(rolling.update(frame, MODEL), figures(frame, MODEL, frame.at_ns))
 
 
@@ -86,13 +86,13 @@ def test_update_works_out_a_bounded_number_of_nodes_and_those_in_sight(monkeypat
         return real(links, rows)
 
     frame = compacted(swarm(1))
-    rolling = RollingFigures(MOST)
+    rolling = RollingFigures(MAX_NODES)
     rolling.update(frame, MODEL)
     monkeypatch.setattr(node_figures, "of_links", counted)
     frame = changed(frame, [0], 5)
     in_sight = np.array([37, 38])
     found = rolling.update(frame, MODEL, in_sight)
-    assert worked == [MOST + len(in_sight)]
+    assert worked == [MAX_NODES + len(in_sight)]
     whole = figures(frame, MODEL, frame.at_ns)
     np.testing.assert_array_equal(found.rtt50_ms[in_sight], whole.rtt50_ms[in_sight])
     assert not rolling.complete
@@ -100,7 +100,7 @@ def test_update_works_out_a_bounded_number_of_nodes_and_those_in_sight(monkeypat
 
 def test_frame_without_news_of_links_works_out_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = compacted(swarm(2))
-    rolling = RollingFigures(MOST)
+    rolling = RollingFigures(MAX_NODES)
     rolling.update(frame, MODEL)
     later = dataclasses.replace(frame, at_ns=frame.at_ns + 1_000_000_000, _index={})
     whole = figures(later, MODEL, later.at_ns)
@@ -110,7 +110,7 @@ def test_frame_without_news_of_links_works_out_no_node(monkeypatch: pytest.Monke
 
 def test_node_that_joins_and_another_model_begin_again() -> None:
     frame = compacted(swarm(3))
-    rolling = RollingFigures(MOST)
+    rolling = RollingFigures(MAX_NODES)
     rolling.update(frame, MODEL)
     timed = LayerTime(model="other", phase="decode", batch=1, context=128, ms=3.5)
     facts = (dataclasses.replace(frame.facts[0], layers=(timed,)), *frame.facts[1:])

@@ -19,7 +19,7 @@ from swarm_protocol.snapshot.swarm import Kind, NodeFacts, State, Swarm
 from swarm_protocol.swarm_files.swarm_file import parse_swarm
 from swarmtop import cli
 from swarmtop.analysis.analysis import analyse, unplanned
-from swarmtop.analysis.ranking.node_rows import Standing, rows_of
+from swarmtop.analysis.ranking.node_rows import RunningSummary, rows_of
 from swarmtop.commands.monitoring import once
 from swarmtop.commands.monitoring.once import COLUMNS, as_csv, as_object, as_table
 from swarmtop.text import quantities
@@ -192,7 +192,7 @@ def test_the_table_reads_as_it_did(width: int) -> None:
         "attic-3090": Impact("attic-3090", "in", 47.0, None, "compute", {}, 0.47, 0.0, None, 9.8),
     }
     notes = ("no layer time of llama-3.1-8b yet on x (x: torch not installed: pip install 'swarmtop[torch]')",)
-    standing = Standing(impacts, ["kiln-2080ti", "attic-3090"], 9.8)
+    standing = RunningSummary(impacts, ["kiln-2080ti", "attic-3090"], 9.8)
     ranked = dataclasses.replace(found, rows=rows_of(swarm, found.model, standing), notes=notes)
     golden(f"once-{width}.txt", as_table(swarm, ranked, width))
 

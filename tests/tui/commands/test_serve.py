@@ -29,7 +29,7 @@ import aiohttp
 
 from swarmtop.cli import main
 from swarmtop.commands.serve import dashboard_words
-from swarmtop.local.browser import MOST_TABS, BrowserServer
+from swarmtop.local.browser import MAX_TABS, BrowserServer
 
 GARAGE = Path(__file__).parents[3] / "examples" / "garage.toml"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -89,7 +89,7 @@ async def test_page_gives_its_keys_to_the_terminal_and_sizes_letters_for_a_phone
 
 async def test_no_more_tabs_than_agreed() -> None:
     async with serving() as server:
-        server._tabs = MOST_TABS
+        server._tabs = MAX_TABS
         origin = {"Origin": f"http://{server.address}"}
         assert (await get(f"http://{server.address}/ws/{server.token}", **origin))[0] == 503
 

@@ -166,7 +166,7 @@ class Alerts:
             yield Change("cleared", alert.rule.text, where, None, place.since_ns, line)
 
 
-class Silence:
+class SilenceAlert:
     """Fires for a silent collector too: figures that do not change break no rule."""
 
     def __init__(self, title: str) -> None:

@@ -29,7 +29,7 @@ from swarm_predict.types import (
 )
 from swarm_protocol.snapshot.swarm import Swarm
 from swarm_protocol.text import safe
-from swarmtop.analysis.ranking.node_rows import Row, Standing, rows_of
+from swarmtop.analysis.ranking.node_rows import Row, RunningSummary, rows_of
 from swarmtop.analysis.ranking.states import degraded_of
 from swarmtop.analysis.runs import running as placements
 from swarmtop.analysis.runs.running import RunningNow
@@ -141,7 +141,7 @@ def analyse(
     by_name = {each.node: each for each in found}
     best = held or (plan.prediction if plan is not None else None)
     rate = stands.tokens_per_s if stands is not None else best.tokens_per_s if best is not None else None
-    standing = Standing(
+    standing = RunningSummary(
         impact_of=by_name,
         running=[stage.node for stage in (stands.placement if stands else best.placement if best else ())],
         tokens_per_s=rate.p50 if rate is not None else None,
@@ -262,7 +262,7 @@ def unplanned(swarm: Swarm, model: ModelShape, workload: Workload) -> Analysis:
         plan=None,
         why_not=None,
         impacts=(),
-        rows=rows_of(swarm, model.name, Standing({}, degraded=degraded_of(swarm.events))),
+        rows=rows_of(swarm, model.name, RunningSummary({}, degraded=degraded_of(swarm.events))),
     )
 
 

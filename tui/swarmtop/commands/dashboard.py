@@ -18,7 +18,7 @@ from swarmtop.sources.source import Source
 from swarmtop.text.ascii_text import holds_signs
 
 if TYPE_CHECKING:
-    from swarmtop.local.embedded import Home
+    from swarmtop.local.embedded import EmbeddedProcesses
 
 
 def demo() -> int:
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     question, running = open_question(args), running_option(args)
     model = question.model if question.model is not None else load_model(None)
 
-    def show(source: Source, join_hint: str = "", elsewhere: str = "", found: Home | None = None) -> int:
+    def show(source: Source, join_hint: str = "", elsewhere: str = "", found: EmbeddedProcesses | None = None) -> int:
         from swarmtop.dashboard.run import run_dashboard  # Textual: 200 ms that no other command pays
 
         return run_dashboard(

@@ -32,7 +32,7 @@ from swarmtop.dashboard.options import DashboardOptions
 from swarmtop.dashboard.planner.jobs import Advising
 from swarmtop.dashboard.planner.planner import Planner
 from swarmtop.dashboard.planner.thread import Analyst
-from swarmtop.dashboard.playback import Travel
+from swarmtop.dashboard.playback import Playback
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.session import LARGE, Session
 from swarmtop.dashboard.state.planner_question import Question
@@ -45,7 +45,7 @@ from swarmtop.dashboard.terminal.redraw_rate import Pace, bytes_per_s
 from swarmtop.dashboard.widgets.colours import ANSI
 from swarmtop.dashboard.widgets.strips import Ink
 from swarmtop.errors import WorkerEnded
-from swarmtop.sources.source import Source, SourceError, can_be_told, is_recording, lists_members
+from swarmtop.sources.source import Source, SourceError, accepts_reports, is_recording, lists_members
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -58,11 +58,11 @@ if TYPE_CHECKING:
 FIGURES_REST: Final = (
     49  # idle time after computing the figures of a large frame, as a multiple of it: a fiftieth of a core
 )
-FIGURES_REST_MOST_S: Final = (
+MAX_FIGURES_REST_S: Final = (
     2.0  # at the start all nodes' figures are computed at once, so that no figure on the screen looks old
 )
 FRAME_REST: Final = 24  # idle time after drawing a frame, as a multiple of it: a twentieth of a core
-FRAME_REST_MOST_S: Final = 1.0
+MAX_FRAME_REST_S: Final = 1.0
 REST: Final = 4  # idle time after a slow redraw, as a multiple of it
 SETTLED_S: Final = 1.0  # after the first frame: the first paint, and the planner's imports, are done
 REDRAW_S: Final = 0.25  # four times a second: faster than anyone reads, slow enough for ssh
@@ -130,7 +130,7 @@ class Dashboard(KeyActions):
         self._first_paint = asyncio.Event()
         self._second = 0
         self._rest_until = 0.0
-        self.travel = Travel(self, source if is_recording(source) else None)
+        self.travel = Playback(self, source if is_recording(source) else None)
 
     # ------------------------------------------------------------ start and end
 
@@ -212,7 +212,7 @@ class Dashboard(KeyActions):
         began = time.monotonic()
         if self._rest_until > began or not self.pace.ready(began, waiting(self._driver)):
             return
-        if can_be_told(self.source) and self.source.silent_since_ns != session.silent_since_ns:
+        if accepts_reports(self.source) and self.source.silent_since_ns != session.silent_since_ns:
             session.silent_since_ns, session.dirty = self.source.silent_since_ns, True
         for event in self.options.programs.poll() if self.options.programs is not None else ():
             session.add_event(event, self.options.now_ns())
@@ -240,7 +240,7 @@ class Dashboard(KeyActions):
             return
         shown = self.session.shown
         spent_s = time.thread_time() - self._spent_at_frame_s
-        rests = time.monotonic() < self._frame_at + min(FRAME_REST * spent_s, FRAME_REST_MOST_S)
+        rests = time.monotonic() < self._frame_at + min(FRAME_REST * spent_s, MAX_FRAME_REST_S)
         # a redraw after a key or an answer uses the newest frame too, and members wait for their first figures
         if rests and not self.session.dirty and not (shown is not None and shown.unread):
             return
@@ -257,7 +257,7 @@ class Dashboard(KeyActions):
         model = self.session.model.name
         try:
             known, took_s = await asyncio.to_thread(_timed_figures, frame, model, self._roll)
-            self._figures_at = time.monotonic() + min(FIGURES_REST * took_s, FIGURES_REST_MOST_S)
+            self._figures_at = time.monotonic() + min(FIGURES_REST * took_s, MAX_FIGURES_REST_S)
         finally:
             self._figures_free.set()
         if model == self.session.model.name and self.session.next_frame() is not None:
@@ -387,12 +387,12 @@ class Dashboard(KeyActions):
     def tell_running(self, running: Running) -> None:
         """Set what runs, here at once and, if there is a collector, for every viewer and in recordings."""
         self.session.tell_running(running)
-        if can_be_told(self.source):
+        if accepts_reports(self.source):
             workers.start(self, self._tell, running, name="running")
         self.tick()
 
     async def _tell(self, running: Running) -> None:
-        if can_be_told(self.source):
+        if accepts_reports(self.source):
             try:
                 await self.source.tell_running(running)
             except SourceError as error:

@@ -6,14 +6,14 @@ from swarmtop.dashboard import keymap
 from swarmtop.dashboard.lines.overview import ranking
 from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.playback import NO_PAST
-from swarmtop.dashboard.screen_api import Desk
+from swarmtop.dashboard.screen_api import DashboardBase
 from swarmtop.dashboard.screens.page import Page
 from swarmtop.dashboard.session import JUMP_NS, STEP_NS
 from swarmtop.dashboard.terminal import app_theme
 from swarmtop.dashboard.widgets.colours import ANSI
 
 
-class KeyActions(Desk):
+class KeyActions(DashboardBase):
     def _go(self, screen: keymap.Screen, *, remember: bool = True) -> None:
         here = self.screen
         if not isinstance(here, Page) or screen == here.NAME:

@@ -14,13 +14,13 @@ from swarmtop.dashboard import workers
 from swarmtop.sources.source import Recording, SourceError
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.screen_api import Desk
+    from swarmtop.dashboard.screen_api import DashboardBase
 
 NO_PAST: Final = "no frames are kept yet; swarmtop --db FILE opens a recording"
 
 
-class Travel:
-    def __init__(self, board: Desk, recording: Recording | None) -> None:
+class Playback:
+    def __init__(self, board: DashboardBase, recording: Recording | None) -> None:
         self._board = board
         self._recording = recording
         self._moving = False  # a frame is being fetched

@@ -22,16 +22,16 @@ from swarmtop.sources.source import Source
 if TYPE_CHECKING:
     from textual.widget import Widget
 
-    from swarmtop.dashboard.playback import Travel
+    from swarmtop.dashboard.playback import Playback
     from swarmtop.dashboard.screens.page import Page
 
 
-class Desk(App[None]):
+class DashboardBase(App[None]):
     session: Session
     source: Source
     options: DashboardOptions
     ink: Ink
-    travel: Travel
+    travel: Playback
     advising: Advising
     planner: Planner
     painted: bool  # a page has something on the screen

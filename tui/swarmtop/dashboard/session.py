@@ -25,7 +25,7 @@ from swarmtop.dashboard.state.live_history import Kept
 from swarmtop.dashboard.state.plan_history import Rate, Rates
 from swarmtop.dashboard.state.planner_question import Question
 from swarmtop.dashboard.state.recent_rtt import MINUTE_NS, Recent
-from swarmtop.dashboard.state.view import Standing, View, about, events_of, not_well, state_words
+from swarmtop.dashboard.state.view import RunningSummary, View, about, events_of, not_well, state_words
 from swarmtop.sources.source import Mode, Span
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ class Session:
         return self.recording or self.kept.span
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> RunningSummary:
         if self._away or self.recording is not None or self._mode == "replay":
             return "replay"
         if self._mode == "file":

@@ -18,7 +18,7 @@ from aiohttp import web
 from textual_serve.server import Server
 
 HOST: Final = "127.0.0.1"
-MOST_TABS: Final = 8  # each is a process of its own
+MAX_TABS: Final = 8  # each is a process of its own
 # The page may load from and connect to this server only; xterm.js styles its cells by itself.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -139,8 +139,8 @@ class BrowserServer(Server):
         self._must_be(request.match_info["token"])
         if "Origin" not in request.headers:  # every browser sends it
             raise web.HTTPForbidden(text="only the page of this dashboard may open its WebSocket\n")
-        if self._tabs >= MOST_TABS:
-            raise web.HTTPServiceUnavailable(text=f"{MOST_TABS} tabs are open already; close one\n")
+        if self._tabs >= MAX_TABS:
+            raise web.HTTPServiceUnavailable(text=f"{MAX_TABS} tabs are open already; close one\n")
         self._tabs += 1
         try:
             return await self.handle_websocket(request)

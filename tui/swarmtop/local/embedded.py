@@ -37,7 +37,7 @@ EVERYWHERE: Final = ("0.0.0.0", "::")  # listens on every address of this machin
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class EmbeddedProcesses:
     """The collector that the dashboard connects to."""
 
     host: str
@@ -55,14 +55,14 @@ def home(
     listen: tuple[str, int] | None = None,
     state_dir: Path | None = None,
     port: int = DEFAULT_PORT,
-) -> Iterator[Home]:
+) -> Iterator[EmbeddedProcesses]:
     """Return the collector on this machine; if there is none, start one with a probe.
 
     `listen`: start one there, for others to join; without a token one is made, since strangers may reach it.
     Raises CommandError, and SourceError if a collector exists but refuses.
     """
     if listen is None and collector_at(LOOPBACK, port, token):
-        yield Home(LOOPBACK, port, token, None)
+        yield EmbeddedProcesses(LOOPBACK, port, token, None)
         return
     folder = (state_dir or default_state_dir()) / "local"
     try:
@@ -112,7 +112,7 @@ def home(
             )
 
         try:
-            yield Home(host, at, token, join, folder, keep, EmbeddedPrograms(collector, probe))
+            yield EmbeddedProcesses(host, at, token, join, folder, keep, EmbeddedPrograms(collector, probe))
         finally:
             for died in filter(None, (collector.child.died(), probe.child.died())):
                 print(f"swarmtop: {died}", file=sys.stderr)

@@ -21,8 +21,8 @@ from swarmtop.analysis.plans.assessment import Judgement, judge
 from swarmtop.sources.source import History, Recording, Source, first_frame
 
 LIVE_SPAN_S: Final = 3600  # of a running swarm
-MOST_POINTS: Final = 120
-LEAST_POINTS: Final = 6
+MAX_POINTS: Final = 120
+MIN_POINTS: Final = 6
 SLOT_S: Final = 20  # two windows of a probe: narrower slots are gaps between windows
 SERIES_NODES: Final = 6  # lines that can be distinguished
 METRICS: Final[tuple[tuple[str, str, str], ...]] = (
@@ -109,7 +109,7 @@ async def _span(source: Source, swarm: Swarm) -> tuple[int, int]:
 async def _series(source: Source, swarm: Swarm, found: Analysis, since_ns: int, until_ns: int) -> tuple[Series, ...]:
     """Return series of the nodes that cost most: trouble shows there."""
     shown = [swarm.facts[row.index] for row in found.rows[:SERIES_NODES]]
-    points = max(LEAST_POINTS, min(MOST_POINTS, (until_ns - since_ns) // (SLOT_S * NS_PER_S)))
+    points = max(MIN_POINTS, min(MAX_POINTS, (until_ns - since_ns) // (SLOT_S * NS_PER_S)))
     series = []
     for metric, title, unit in METRICS:
         lines = []

@@ -23,9 +23,9 @@ WIDTH: Final = 1000  # pixels of the drawing; it shrinks with the page
 SLOW: Final = "#a04600"
 MACHINE: Final = "#0072b2"
 PATH: Final = "#55606e"
-MOST_PARTS: Final = 15
-LEAST_MACHINE: Final = 86  # pixels that a name and a figure need
-LEAST_PATH: Final = 58
+MAX_PARTS: Final = 15
+MIN_MACHINE: Final = 86  # pixels that a name and a figure need
+MIN_PATH: Final = 58
 
 
 def routes(shown: Sequence[tuple[str, Prediction]]) -> str:
@@ -39,7 +39,7 @@ def routes(shown: Sequence[tuple[str, Prediction]]) -> str:
         top = number * 104 + 16
         title = f"{safe(name, 40)}: {quantities.rate(found.tokens_per_s.p50)}, {quantities.ms(each.total_ms)} a token"
         out.append(f'<text x="0" y="{top}" style="font-weight:600;font-size:13px">{escape(title)}</text>')
-        parts = folded(each.parts, MOST_PARTS)
+        parts = folded(each.parts, MAX_PARTS)
         least = [_least(part) for part in parts]
         room = max(round(WIDTH * each.total_ms / longest), sum(least))
         cells = widths([part.ms for part in parts], least, room) or least
@@ -52,7 +52,7 @@ def routes(shown: Sequence[tuple[str, Prediction]]) -> str:
 
 
 def _least(part: Part) -> int:
-    return LEAST_MACHINE if part.kind == "machine" else LEAST_PATH
+    return MIN_MACHINE if part.kind == "machine" else MIN_PATH
 
 
 def _part(part: Part, x: float, y: float, width: float) -> str:

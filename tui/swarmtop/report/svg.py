@@ -23,7 +23,7 @@ INKS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 DASHES: Final = ("", "6 3", "2 2", "8 2 2 2", "1 3", "10 4")  # so that ink alone tells nothing apart
 PARTS: Final = (("compute", "#0072b2"), ("network", "#e69f00"), ("overhead", "#cc79a7"), ("head", "#009e73"))
 MAP_PX: Final = 620
-LEAST_SCALE: Final = 1e-9  # of any figure here: below is nothing, and no scale
+MIN_SCALE: Final = 1e-9  # of any figure here: below is nothing, and no scale
 FIGURES_UP_TO: Final = 22  # nodes; above, cells are too small for text
 LINES_W: Final = 680
 LINES_H: Final = 170
@@ -137,7 +137,7 @@ def _path(history: History, first: int, last: int, top: float, left: int, width:
 
 def _nice(value: float) -> float:
     """Return the next 1, 2 or 5 times a power of ten."""
-    if value < LEAST_SCALE or not math.isfinite(value):
+    if value < MIN_SCALE or not math.isfinite(value):
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     # rounding may put ten times the power a hair below the value

@@ -68,7 +68,7 @@ class Source(Protocol):
     async def close(self) -> None: ...
 
 
-class Telling(Source, Protocol):
+class ReportableSource(Source, Protocol):
     """A source whose collector accepts reports, and may fall silent."""
 
     silent_since_ns: int | None  # wall clock of the last message while the collector is silent; None: it is not
@@ -78,11 +78,11 @@ class Telling(Source, Protocol):
         ...
 
 
-def can_be_told(source: Source) -> TypeGuard[Telling]:
+def accepts_reports(source: Source) -> TypeGuard[ReportableSource]:
     return hasattr(source, "tell_running")
 
 
-class Listing(Source, Protocol):
+class MemberListSource(Source, Protocol):
     """A source that tells at once who its members are."""
 
     async def members(self) -> tuple[Member, ...]:
@@ -91,7 +91,7 @@ class Listing(Source, Protocol):
         ...
 
 
-def lists_members(source: Source) -> TypeGuard[Listing]:
+def lists_members(source: Source) -> TypeGuard[MemberListSource]:
     return hasattr(source, "members")
 
 

@@ -18,7 +18,7 @@ from swarmtop.text.json_csv import Value
 from swarmtop.text.prediction import wrapped
 
 SHOWN: Final = 8  # terms; what the rest explains is summed up
-LEAST: Final = 0.01  # of a token: a term that explains less is not listed by itself
+MIN_SHARE: Final = 0.01  # of a token: a term that explains less is not listed by itself
 LABEL: Final = 12
 UNEXPLAINED: Final = (
     "more than any term can explain: look for causes outside the prediction, such as other requests in flight, engine "
@@ -194,7 +194,7 @@ def _terms_text(found: Explanation, width: int) -> list[str]:
     ordered = found.terms if compared else tuple(sorted(found.terms, key=lambda term: -term.here_ms))
     listed = ordered[:SHOWN]
     if compared:
-        listed = tuple(term for term in ordered if abs(term.explains_ms) >= LEAST * total)[:SHOWN]
+        listed = tuple(term for term in ordered if abs(term.explains_ms) >= MIN_SHARE * total)[:SHOWN]
     title = "terms, compared with what is usual" if compared else "where the time per token is expected to go"
     names = [_name(term) for term in listed]
     wide = max((quantities.width(name) for name in names), default=0)
@@ -210,7 +210,7 @@ def _terms_text(found: Explanation, width: int) -> list[str]:
         sum_ms, here_ms = sum(term.explains_ms for term in rest), sum(term.here_ms for term in rest)
         what = f"{len(rest)} other term{'s' if len(rest) > 1 else ''}"
         lines.append(_row((what, quantities.signed_ms(sum_ms), quantities.ms(here_ms), ""), wide))
-    if abs(found.unexplained_ms) >= LEAST * total:
+    if abs(found.unexplained_ms) >= MIN_SHARE * total:
         lines.append(_row(("unexplained", quantities.signed_ms(found.unexplained_ms), "", ""), wide))
         lines += wrapped(UNEXPLAINED, width, "      ")
     return lines

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-MOST_GUESSES: Final = 64  # of a window, as --draft takes
+MAX_GUESSES: Final = 64  # of a window, as --draft takes
 ROUNDS: Final = 60
 
 
@@ -35,7 +35,7 @@ def by_position(drafts: float, drafted: float, accepted: Sequence[float]) -> Acc
     """`accepted`: guesses that were right at each position. None: nothing was guessed."""
     if drafts < 1 or drafted < 1:
         return None
-    guesses = min(max(1, round(drafted / drafts)), MOST_GUESSES)
+    guesses = min(max(1, round(drafted / drafts)), MAX_GUESSES)
     chances, before = [], drafts
     for right in accepted[:guesses]:
         if before <= 0:  # never reached: not known
@@ -50,7 +50,7 @@ def by_mean(tokens: float, drafted: float, accepted: float) -> Acceptance | None
     steps = tokens - accepted
     if drafted < 1 or steps < 1 or not 0 <= accepted <= drafted:
         return None
-    guesses = min(max(1, math.ceil(drafted / steps)), MOST_GUESSES)
+    guesses = min(max(1, math.ceil(drafted / steps)), MAX_GUESSES)
     wanted = accepted / steps
     low, high = 0.0, 1.0
     for _ in range(ROUNDS):

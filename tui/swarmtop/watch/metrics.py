@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from swarmtop.watch.acceptance import MOST_GUESSES, by_position
+from swarmtop.watch.acceptance import MAX_GUESSES, by_position
 from swarmtop.watch.completion_stream import Observation
 
 _LINE: Final = re.compile(
@@ -115,7 +115,7 @@ def _by_position(found: dict[str, list[tuple[dict[str, str], float]]], model: st
             position = labels.get("position", "")
             if position.isascii() and position.isdigit() and (not model or labels.get("model_name", model) == model):
                 counts[int(position)] = counts.get(int(position), 0.0) + value
-    return tuple(counts.get(position, 0.0) for position in range(min(max(counts, default=-1) + 1, MOST_GUESSES)))
+    return tuple(counts.get(position, 0.0) for position in range(min(max(counts, default=-1) + 1, MAX_GUESSES)))
 
 
 def between(before: Totals, after: Totals, seconds: float) -> Observation | None:

@@ -25,7 +25,7 @@ from swarm_collector.changes.series.level import (
     Level,
     LevelState,
 )
-from swarm_collector.changes.series.loss_level import LEAST_REMEMBERED, REMEMBERED, LossLevel, LossState
+from swarm_collector.changes.series.loss_level import MIN_REMEMBERED, REMEMBERED, LossLevel, LossState
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -185,14 +185,14 @@ class LossColumns:
         known_lost, known_sent = self.columns["lost"][rows], self.columns["sent"][rows]
         least = np.maximum(0.0, known_lost - 2 * np.sqrt(known_lost)) / np.maximum(1.0, known_sent)
         usual = (lost == 0) & (least <= LOSS.least_step / 100)
-        return np.asarray((usual | (known_sent < LEAST_REMEMBERED)) & (lost <= sent))
+        return np.asarray((usual | (known_sent < MIN_REMEMBERED)) & (lost <= sent))
 
     def add(self, rows: Ints, lost: Ints, sent: Ints, at_ns: Ints) -> None:
         """Take windows that are evidence of nothing and later than all before, each of another row."""
         columns = self.columns
         columns["at_ns"][rows] = at_ns
         known_lost, known_sent = columns["lost"][rows], columns["sent"][rows]
-        counted = rows[known_sent >= LEAST_REMEMBERED]
+        counted = rows[known_sent >= MIN_REMEMBERED]
         counts = columns["counts"]
         counts[counted, 0] += 1
         many = counted[counts[counted, 0] > RARITY_SAMPLES]

@@ -24,7 +24,7 @@ from swarm_collector.changes.series.level_columns import (
 )
 from swarm_collector.changes.series.loss_level import LossLevel
 
-MOST_AWAKE: Final = 2_000  # links that are objects although they are quiet: 2 MB
+MAX_AWAKE: Final = 2_000  # links that are objects although they are quiet: 2 MB
 
 
 class LinkObjects(NamedTuple):
@@ -113,7 +113,7 @@ class LinkSeries:
 
     def rest_if_many(self) -> None:
         """Put quiet links back if there are many."""
-        if len(self._awake) > MOST_AWAKE:
+        if len(self._awake) > MAX_AWAKE:
             for row in list(self._awake):
                 self.rest(row)
 

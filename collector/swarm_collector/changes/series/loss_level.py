@@ -15,12 +15,12 @@ from swarm_collector.changes.series.level import RARITY_SAMPLES, rarity_decades
 from swarm_protocol.units import NS_PER_S
 
 REMEMBERED: Final = 4_000  # packets: an hour of windows under a watching dashboard has 7,200
-LEAST_REMEMBERED: Final = 160
+MIN_REMEMBERED: Final = 160
 PRIOR_SENT: Final = 20.0
 CLOCK_SET_NS: Final = 300 * NS_PER_S  # a sample this much older than the newest means that the clock was set back
 FORGET_EVIDENCE_NS: Final = 900 * NS_PER_S
 PRIOR_LOSING: Final = 0.5
-LEAST_WINDOWS: Final = 3
+MIN_WINDOWS: Final = 3
 
 
 class LossState(NamedTuple):
@@ -66,7 +66,7 @@ class LossLevel:
 
     @property
     def known(self) -> bool:
-        return self._sent >= LEAST_REMEMBERED
+        return self._sent >= MIN_REMEMBERED
 
     @property
     def usual(self) -> float:
@@ -82,7 +82,7 @@ class LossLevel:
 
     @property
     def evidence(self) -> float:
-        return max(self.worse, self.better) if self.samples >= LEAST_WINDOWS else 0.0
+        return max(self.worse, self.better) if self.samples >= MIN_WINDOWS else 0.0
 
     @property
     def returning(self) -> bool:
@@ -100,7 +100,7 @@ class LossLevel:
         if not -CLOCK_SET_NS < at_ns - self.at_ns < FORGET_EVIDENCE_NS:
             self.drop_evidence()
         self.at_ns = at_ns
-        if self._sent < LEAST_REMEMBERED:
+        if self._sent < MIN_REMEMBERED:
             self._keep(lost, sent)
             return
         if lost == 0 and self._is_quiet:
@@ -152,7 +152,7 @@ class LossLevel:
             if self._reference is None:
                 self._reference = (self._lost, self._sent)
             # with so few windows they are all that is known
-            fill = max(1.0, LEAST_REMEMBERED / max(1.0, self._new_sent))
+            fill = max(1.0, MIN_REMEMBERED / max(1.0, self._new_sent))
             self._lost, self._sent = self._new_lost * fill, self._new_sent * fill
         self.drop_evidence()
 

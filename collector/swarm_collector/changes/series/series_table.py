@@ -32,11 +32,11 @@ from swarm_protocol.units import NS_PER_S
 
 Unit = tuple[str, str, str]  # figure, and the two ends in order; of a node's figure: figure, node, what was measured
 
-MOST_LINKS: Final = 40_000  # directed; some 20 MB
-MOST_KEYS: Final = 64  # layer times followed for one node
+MAX_LINKS: Final = 40_000  # directed; some 20 MB
+MAX_KEYS: Final = 64  # layer times followed for one node
 TRUSTED_SHARE: Final = 0.15  # of a window: a shorter transfer does not move its median
 QUEUED_SHARE: Final = 0.5  # a shorter one, with the seconds in which its queue drains, does not move the minimum
-MOST_WAITING: Final = 4_096  # windows: 2 MB
+MAX_WAITING: Final = 4_096  # windows: 2 MB
 AT_ONCE: Final = 64  # windows from which on it is quicker to take them together
 
 _OF_LINK: Final = {RTT.name: 0, LOSS.name: 1, JITTER.name: 2}  # the order of the three series of a link
@@ -83,7 +83,7 @@ _DEFAULTS: Final = (0, 0, 0, False, math.nan, math.nan, math.nan, math.nan)
 class SeriesTable:
     """All series. `add` takes each committed sample; `hot` holds those with evidence now."""
 
-    def __init__(self, most_links: int = MOST_LINKS) -> None:
+    def __init__(self, most_links: int = MAX_LINKS) -> None:
         self._rows = LinkRows(most_links)
         self._links = LinkSeries()
         self._waiting: list[_Waiting] = []
@@ -145,7 +145,7 @@ class SeriesTable:
     def _wait(self, windows: _Waiting) -> None:
         self._waiting.append(windows)
         self._count += len(windows.rows)
-        if self._count >= MOST_WAITING:
+        if self._count >= MAX_WAITING:
             self.settle()
 
     def settle(self) -> None:
@@ -275,7 +275,7 @@ class SeriesTable:
         known = self._of_nodes.setdefault(node, {})
         series = known.get((figure.name, what))
         if series is None:
-            if len(known) >= MOST_KEYS:
+            if len(known) >= MAX_KEYS:
                 return None
             series = known[figure.name, what] = Level(figure)
         return series

@@ -13,7 +13,7 @@ SLOW_GAIN: Final = 0.05  # of the tokens a second: a node is slow if the swarm g
 # A node overtakes the one ranked above it only by more than noise: this share of that one's win, or this much.
 OVERTAKE_SHARE: Final = 0.05
 OVERTAKE_MS: Final = 0.5
-_LEAST_MS: Final = 1e-6
+_MIN_MS: Final = 1e-6
 
 Worth = Callable[[Impact], float]
 
@@ -24,7 +24,7 @@ def is_slow(impact: Impact, tokens_per_s: float) -> bool:
     if impact.role != "in" or impact.win_ms is None or tokens_per_s <= 0:
         return False
     token_ms = 1e3 / tokens_per_s
-    return impact.win_ms > 0 and token_ms / max(token_ms - impact.win_ms, _LEAST_MS) - 1 >= SLOW_GAIN
+    return impact.win_ms > 0 and token_ms / max(token_ms - impact.win_ms, _MIN_MS) - 1 >= SLOW_GAIN
 
 
 def rank(found: Collection[Impact], previous: Sequence[str] = ()) -> tuple[Impact, ...]:

@@ -25,7 +25,7 @@ Bools = npt.NDArray[np.bool_]
 CAUSES: Final[tuple[Cause, ...]] = ("rtt", "jitter", "upload", "compute", "memory", "overhead")
 _PATHS: Final[tuple[Cause, ...]] = ("rtt", "jitter", "upload")
 _ROOMS: Final = ("capacity", "capacity_first", "capacity_last", "capacity_only")
-LEAST_COMPARED: Final = 2  # a median of one machine is that machine
+MIN_COMPARED: Final = 2  # a median of one machine is that machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Typical:
 def compared_with(row: int, members: Sequence[int], serves: Bools) -> list[int]:
     """Return the rows that `row` is compared with: the other members, or all others that serve."""
     few = [other for other in dict.fromkeys(members) if other != row and serves[other]]
-    return few if len(few) >= LEAST_COMPARED else [other for other in np.flatnonzero(serves).tolist() if other != row]
+    return few if len(few) >= MIN_COMPARED else [other for other in np.flatnonzero(serves).tolist() if other != row]
 
 
 def typical_of(

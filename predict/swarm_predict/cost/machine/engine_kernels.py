@@ -16,7 +16,7 @@ from swarm_predict.priors.factors import PROCESSORS, TORCH, Load, machine_of
 from swarm_protocol.snapshot.swarm import Kind, Swarm
 
 # of torch's time; where memory would give less, its bandwidth is that of a cache
-LEAST: Final = 0.1
+MIN_SHARE: Final = 0.1
 
 
 def own_kernels(swarm: Swarm, row: int, load: Load) -> bool:
@@ -30,4 +30,4 @@ def over_torch(reading_ms: float, torch_ms: float) -> float:
 
     `reading_ms`: the least time of a layer of one sequence, `torch_ms`: as it was measured."""
     ratio = reading_ms / torch_ms if torch_ms > 0 else math.nan
-    return max(ratio, LEAST) if math.isfinite(ratio) else 1.0
+    return max(ratio, MIN_SHARE) if math.isfinite(ratio) else 1.0

@@ -31,7 +31,7 @@ from swarm_predict.cost.network.lost_packets import one_way, settled
 from swarm_predict.cost.network.window_after_idle import INITIAL_WINDOW_BYTES, halvings_of, waiting_ms, window_bytes
 from swarm_predict.cost.network.window_after_loss import (
     CUBIC,
-    HALVINGS_MOST,
+    MAX_HALVINGS,
     RENO,
     flights_ms,
     mean_flights,
@@ -233,7 +233,7 @@ class Links:
         usual = self.delivery_ms(size_bytes) + self.lossy_window_ms(size_bytes)
         if not slow_start:
             return usual
-        rested = self.delivery_ms(size_bytes) + self.lossy_window_ms(size_bytes, HALVINGS_MOST)
+        rested = self.delivery_ms(size_bytes) + self.lossy_window_ms(size_bytes, MAX_HALVINGS)
         rested = np.where(self.limited_by_loss, rested, self.delivery_ms(size_bytes, slow_start=True))
         return np.where(self.hop_known, usual, rested)
 

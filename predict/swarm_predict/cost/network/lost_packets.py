@@ -40,7 +40,7 @@ UNSEEN: Final = (0.5, 200.0)  # Beta of the others' loss of round trips: a quart
 BETA_STEPS: Final = 1024  # of a distribution function
 BETA_LOGITS: Final = 40.0  # beyond, a chance is 0 or 1
 BETA_NARROW: Final = 0.9  # quantiles below it end before 1
-_LEAST_SHARE: Final = 0.9  # of the cheapest retransmission: clocks and rounding
+_MIN_SHARE: Final = 0.9  # of the cheapest retransmission: clocks and rounding
 _BEYOND_JITTER: Final = 3.0  # times what the path varies by above its median
 
 
@@ -52,7 +52,7 @@ def settled(
     values stay as they are."""
     late, varies = hop_p95 - hop_p50, np.fmax(rtt_p99, rtt_p95) - rtt_p50
     with np.errstate(invalid="ignore", divide="ignore"):
-        mended = (late > _LEAST_SHARE * FAST_RTTS * rtt_p50) & (late > _BEYOND_JITTER * varies) & (hop_bytes > 0)
+        mended = (late > _MIN_SHARE * FAST_RTTS * rtt_p50) & (late > _BEYOND_JITTER * varies) & (hop_bytes > 0)
         messages = np.clip(ROUND_BYTES // np.fmax(hop_bytes, 1), MESSAGES_MIN, MESSAGES)  # fewer of large ones
         packets = np.maximum(1, np.ceil(hop_bytes / MSS_BYTES)) * messages
         # a packet may be lost in either direction; a lost acknowledgement is made up for by the next

@@ -22,7 +22,7 @@ from swarm_protocol.snapshot.swarm import Floats
 from swarm_protocol.units import BITS_PER_BYTE
 
 INITIAL_WINDOW_BYTES: Final = INITIAL_SEGMENTS * SEGMENT_BYTES
-_HALVINGS_MOST: Final = 30
+_MAX_HALVINGS: Final = 30
 _MESSAGES: Final = 12  # until one message leaves the window as the one before did
 
 
@@ -30,7 +30,7 @@ def halvings_of(rest_ms: Floats, rtt_ms: Floats) -> Floats:
     """Return how often the window is halved: once for each retransmission timeout without data."""
     with np.errstate(invalid="ignore"):
         timeouts = np.floor(np.maximum(rest_ms, 0.0) / (rtt_ms + RTO_MIN_MS))
-    return np.asarray(np.clip(np.nan_to_num(timeouts, nan=0.0), 0, _HALVINGS_MOST))
+    return np.asarray(np.clip(np.nan_to_num(timeouts, nan=0.0), 0, _MAX_HALVINGS))
 
 
 def window_bytes(size_bytes: Floats, rest_ms: Floats, rtt_ms: Floats) -> Floats:

@@ -29,14 +29,14 @@ from swarm_protocol.units import BITS_PER_BYTE
 
 SEGMENT_BYTES: Final = 1448  # Ethernet, IPv4 and TCP with timestamps, as Linux has them
 INITIAL_SEGMENTS: Final = 10  # RFC 6928
-LEAST_SEGMENTS: Final = 2  # that a loss leaves
-HALVINGS_MOST: Final = 12  # from any window to the initial one
-LEAST_LOSS: Final = 1e-4  # one way; below it what a loss does is proportional to its chance
+MIN_SEGMENTS: Final = 2  # that a loss leaves
+MAX_HALVINGS: Final = 12  # from any window to the initial one
+MIN_LOSS: Final = 1e-4  # one way; below it what a loss does is proportional to its chance
 DOUBLINGS: Final = 8  # of the loss rate from there; above, windows shrink with the root of it
-MOST_LOSS: Final = LEAST_LOSS * 2**DOUBLINGS
-SEGMENTS_MOST: Final = 256  # simulated; more take proportionally more windows
+MAX_LOSS: Final = MIN_LOSS * 2**DOUBLINGS
+MAX_SEGMENTS: Final = 256  # simulated; more take proportionally more windows
 CONNECTIONS: Final = 96  # simulated at each loss rate
-MESSAGES, MESSAGES_LEAST = 64, 24  # of each connection; large ones meet as many losses in fewer
+MESSAGES, MIN_MESSAGES = 64, 24  # of each connection; large ones meet as many losses in fewer
 SEGMENTS_IN_ALL: Final = 2048
 MATHIS: Final = 1.22  # segments of the mean window, times the root of the loss rate: CCR 27(3), 1997
 WARM: Final = 6  # messages that open the window, without losses
@@ -60,7 +60,7 @@ CUBIC: Final = Control(0.7, 8 / 15, 0.5)
 
 def rates() -> Floats:
     """The loss rates, one way, that are simulated."""
-    return np.concatenate([[0.0], LEAST_LOSS * 2.0 ** np.arange(DOUBLINGS + 1)])
+    return np.concatenate([[0.0], MIN_LOSS * 2.0 ** np.arange(DOUBLINGS + 1)])
 
 
 def segments_of(sizes: Floats) -> Ints:
@@ -96,8 +96,8 @@ def flights_ms(flights: Floats, sizes: Floats, rtt_ms: Floats, rate_mbps: Floats
 
 def _between(loss: Floats) -> tuple[Ints, Floats]:
     """Return (the simulated rate below each, how far it is to the next)."""
-    steps = np.log2(np.clip(loss, LEAST_LOSS, MOST_LOSS) / LEAST_LOSS) + 1
-    steps = np.where(loss < LEAST_LOSS, loss / LEAST_LOSS, steps)
+    steps = np.log2(np.clip(loss, MIN_LOSS, MAX_LOSS) / MIN_LOSS) + 1
+    steps = np.where(loss < MIN_LOSS, loss / MIN_LOSS, steps)
     at = np.minimum(steps.astype(np.int64), DOUBLINGS)
     return at, steps - at
 
@@ -105,15 +105,15 @@ def _between(loss: Floats) -> tuple[Ints, Floats]:
 def _beyond(flights: Floats, loss: Floats, segments: int) -> Floats:
     """Return the windows at rates above those simulated, where windows shrink with the root of the rate, but not below
     the least: a message that fits it waits for none."""
-    most = np.maximum(flights, -(-segments // LEAST_SEGMENTS) - 1)
-    return np.asarray(np.minimum((flights + 1) * np.sqrt(np.maximum(loss / MOST_LOSS, 1.0)) - 1, most))
+    most = np.maximum(flights, -(-segments // MIN_SEGMENTS) - 1)
+    return np.asarray(np.minimum((flights + 1) * np.sqrt(np.maximum(loss / MAX_LOSS, 1.0)) - 1, most))
 
 
 def waited(segments: int, halvings: int, control: Control = CUBIC) -> Floats:
     """Return (loss rates, messages): the windows that each message of a connection waits for, each having rested for
     `halvings` timeouts."""
-    simulated = _waited(min(segments, SEGMENTS_MOST), min(halvings, HALVINGS_MOST), control)
-    return simulated * max(1.0, segments / SEGMENTS_MOST)
+    simulated = _waited(min(segments, MAX_SEGMENTS), min(halvings, MAX_HALVINGS), control)
+    return simulated * max(1.0, segments / MAX_SEGMENTS)
 
 
 @lru_cache(maxsize=256)
@@ -124,12 +124,12 @@ def _waited(segments: int, halvings: int, control: Control) -> Floats:
     window, threshold = np.full(shape, float(INITIAL_SEGMENTS)), np.full(shape, THRESHOLD_NONE)
     unrested = np.zeros(shape)  # the window had the connection not rested: cubic's estimate goes on from loss to loss
     found = []
-    for message in range(WARM + max(MESSAGES_LEAST, min(MESSAGES, SEGMENTS_IN_ALL // segments))):
+    for message in range(WARM + max(MIN_MESSAGES, min(MESSAGES, SEGMENTS_IN_ALL // segments))):
         warm = message < WARM
         if message == WARM:  # the first losses, down to the window that lasts (Mathis et al.)
             usual = np.floor(MATHIS / np.sqrt(rates()[1:]))[:, None]
             kept = np.minimum(np.floor(control.keeps * window[1:]), usual)
-            window[1:] = threshold[1:] = unrested[1:] = np.maximum(LEAST_SEGMENTS, kept)
+            window[1:] = threshold[1:] = unrested[1:] = np.maximum(MIN_SEGMENTS, kept)
         if halvings and not warm:
             threshold = np.maximum(threshold, np.floor(0.75 * window))
             window = np.maximum(np.floor(window / 2**halvings), np.minimum(INITIAL_SEGMENTS, window))
@@ -149,7 +149,7 @@ def _waited(segments: int, halvings: int, control: Control) -> Floats:
             if control.catches_up:
                 steps = sent * np.clip(unrested / window - 1, 0.0, control.catches_up)
             grown = np.where(slow, np.minimum(doubled, threshold), window + grows * steps)
-            kept = np.maximum(LEAST_SEGMENTS, np.floor(control.keeps * window))
+            kept = np.maximum(MIN_SEGMENTS, np.floor(control.keeps * window))
             threshold = np.where(lost, kept, threshold)
             unrested = np.where(lost, kept, unrested)
             window, mending = np.where(lost, kept, grown), lost

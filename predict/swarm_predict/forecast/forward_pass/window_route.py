@@ -18,14 +18,14 @@ from swarm_predict.forecast.forward_pass.pipeline import Pipeline, Times
 from swarm_predict.forecast.windows import WINDOWS, Part, Route, flow, outcome_sequence, slowest, worth
 from swarm_protocol.snapshot.swarm import Floats
 
-MOST_DRAWS: Final = 250  # runs of some hundred windows each
+MAX_DRAWS: Final = 250  # runs of some hundred windows each
 
 
 def with_windows(pipeline: Pipeline, times: Times, step: Step) -> Step:
     """Return the step with the time per token of a stream that has the workload's windows in flight."""
     work, chances = pipeline.workload, outcomes(pipeline.workload)
     sequence = outcome_sequence(chances, WINDOWS, work.seed)
-    split = _split(pipeline, times, slice(0, MOST_DRAWS))
+    split = _split(pipeline, times, slice(0, MAX_DRAWS))
     parts = {name: _one(route) for name, route in split.items()}
     whole = _total(split, pipeline)
     found = flow(whole, sequence, work.windows)

@@ -13,7 +13,7 @@ from swarm_predict.search.solvers.descent import Descent
 
 _KICK_EVERY: Final = 8  # parts, and then so many kicks of the incumbent: a better one rules out more
 _KICKS: Final = 2
-_MOST_PARTS: Final = 2000  # worked on in all, whatever the clock says
+_MAX_PARTS: Final = 2000  # worked on in all, whatever the clock says
 
 
 class Bounded(Protocol):
@@ -33,7 +33,7 @@ def best_first(
     given_up = np.inf  # the lowest bound of parts that nothing more is tried on
     worked = 0
     while queue and queue[0][0] < descent.best_cost - TIE_MS:
-        if worked and (out_of_time() or worked >= _MOST_PARTS or queue[0][0] >= given_up):
+        if worked and (out_of_time() or worked >= _MAX_PARTS or queue[0][0] >= given_up):
             break
         _, _, part = heapq.heappop(queue)
         children = work(part)

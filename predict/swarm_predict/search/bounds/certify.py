@@ -28,9 +28,9 @@ _CLOSE_NODES: Final = 14  # few enough to finish exactly at any point
 _STEPS: Final = 24  # subgradient steps on a part at a time
 _STEPS_ONE: Final = 5  # where it begins at one node: what a few steps rule out makes the next ones cheap
 _WORTH: Final = 0.25  # of the gap: a part that closed this share of it is retried unsplit
-_MOST_ARCS: Final = 400_000  # of a walk with memory: more would take a second for a few steps
-_MOST_GROUPS: Final = 128  # of one split: with one first each, most parts are ruled out in a step or two
-_LEAST_GROUPS: Final = 8
+_MAX_ARCS: Final = 400_000  # of a walk with memory: more would take a second for a few steps
+_MAX_GROUPS: Final = 128  # of one split: with one first each, most parts are ruled out in a step or two
+_MIN_GROUPS: Final = 8
 _SPLIT_WORK: Final = 3e8  # sums that one pass over each of the groups may take: as much as half a second to a second
 _NOWHERE: Final = 1e9  # milliseconds to a node that cannot be reached, to keep distances finite
 
@@ -62,7 +62,7 @@ def _work(chain: Chain, part: Part, descent: Descent, out_of_time: Callable[[], 
         return []
     memory = MEMORIES[part.memory]
     splits = len(part.firsts) > 1
-    if len(part.at) ** 2 << (memory - 1) > _MOST_ARCS and memory > 2:
+    if len(part.at) ** 2 << (memory - 1) > _MAX_ARCS and memory > 2:
         return _split(rest, part) if splits else None
     thinner = tightened(chain, part, descent, _STEPS if splits else _STEPS_ONE, out_of_time)
     if thinner is None:
@@ -113,7 +113,7 @@ def _split(rest: Chain, part: Part) -> list[Part]:
     np.fill_diagonal(far, 0.0)
     far = far + far.T
     affordable = int(_SPLIT_WORK / (len(rest) ** 2 * rest.total))
-    most = -(-len(part.firsts) // min(max(affordable, _LEAST_GROUPS), _MOST_GROUPS))
+    most = -(-len(part.firsts) // min(max(affordable, _MIN_GROUPS), _MAX_GROUPS))
     groups, ready = [part.firsts], []
     while groups:
         group = groups.pop()

@@ -33,7 +33,7 @@ _WORTH: Final = 0.05  # of the gap: below this gain per round, split the part
 _SIEVE_EVERY: Final = 2  # passes
 _SIEVE_AT: Final = 0.7  # of the gap at the last time
 _PASS_ROWS: Final = 100  # with more rows, fewer passes in one go: what is dropped after it makes the next ones cheap
-_LEAST_PASSES: Final = 3
+_MIN_PASSES: Final = 3
 
 
 class Through:
@@ -59,7 +59,7 @@ class Through:
         self, best_cost: float, best: list[int] | None, passes: int, out_of_time: Callable[[], bool]
     ) -> list[tuple[int, ...]]:
         """Raise the bound against the incumbent. Returns walks to begin a descent from."""
-        least = _LEAST_PASSES if self._master else 1  # the prices it begins with are good enough to drop most
+        least = _MIN_PASSES if self._master else 1  # the prices it begins with are good enough to drop most
         master = self._master = self._master or self._begun(best_cost, best)
         before = self._reached
         found: list[Column] = []

@@ -17,7 +17,7 @@ from swarm_predict.search.chain import Bools
 from swarm_protocol.snapshot.swarm import Floats
 
 _SHORT: Final = 0.05  # of a visit: cuts that are missed by less move the bound hardly
-_MOST: Final = 8  # at a time
+_MAX_CUTS: Final = 8  # at a time
 
 
 class Cut(NamedTuple):
@@ -37,7 +37,7 @@ def missed(flow: Floats, visits: Floats, anchor: int) -> list[Cut]:
         inside = np.flatnonzero(far)
         most = int(inside[visits[inside].argmax()])
         short[Cut(frozenset(int(row) for row in inside), most)] = float(visits[most]) - entries
-    return sorted(short, key=lambda cut: -short[cut])[:_MOST]
+    return sorted(short, key=lambda cut: -short[cut])[:_MAX_CUTS]
 
 
 @numba.njit(cache=True, nogil=True)

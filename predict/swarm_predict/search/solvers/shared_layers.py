@@ -23,7 +23,7 @@ from swarm_protocol.snapshot.swarm import Floats
 
 ALL_GROUPINGS: Final = 7  # machines: 4,140 groupings
 ALL_SUBSETS: Final = 12  # for one group
-MOST_TRIED: Final = 4000  # groupings, beyond that
+MAX_TRIED: Final = 4000  # groupings, beyond that
 _TIE: Final = 1e-9
 
 
@@ -262,7 +262,7 @@ def _within(near: Floats, known: Sequence[int], limit: float) -> list[list[int]]
 def _improve(search: _Search, known: Sequence[int]) -> None:
     """Move, add, drop and swap one machine at a time while that helps."""
     tried = 0
-    while search.best is not None and tried < MOST_TRIED:
+    while search.best is not None and tried < MAX_TRIED:
         before = search.best
         for groups in _neighbours([list(group) for group in before.groups], known, search.times.engine.groups):
             search.consider(groups)

@@ -31,7 +31,7 @@ from swarm_predict.serving.cycle_time import cycle_ms
 from swarm_predict.serving.queueing.distributions import NEVER, PROBABILITIES, Spread, scaled, spread
 from swarm_predict.serving.queueing.first_token import first_tokens
 from swarm_predict.serving.queueing.prefill_decode_chain import Phases
-from swarm_predict.serving.routes.route import MOST_PARTS, Route
+from swarm_predict.serving.routes.route import MAX_PARTS, Route
 from swarm_protocol.snapshot.swarm import Floats
 
 GRID: Final = 40  # numbers of sequences whose cycle is computed; between them it is interpolated
@@ -253,7 +253,7 @@ class Loaded:
         above."""
         route, cycles = self.route, self.cycles_ms[:count]
         numbers, most = np.arange(1, count + 1), route.micro_batches
-        share = np.minimum(numbers / most * route.prompt_share, MOST_PARTS)  # of micro-batches with a prompt
+        share = np.minimum(numbers / most * route.prompt_share, MAX_PARTS)  # of micro-batches with a prompt
         free = most * (1 - share)
         queued = np.array([erlang_c(most, most * each) for each in share])
         passes = route.prompts.passes

@@ -36,7 +36,7 @@ from swarm_predict.serving.queueing.micro_batch_loop import loop_times
 from swarm_predict.serving.routes.route import Route
 from swarm_protocol.snapshot.swarm import Floats
 
-MOST_DECODING: Final = 1024  # levels; with more at once, single prompts hardly matter (`Phases.covers`)
+MAX_DECODING: Final = 1024  # levels; with more at once, single prompts hardly matter (`Phases.covers`)
 FURTHER: Final = 24  # requests at their prompt beyond one of each micro-batch, after which π is geometric
 ALONE_POINTS: Final = 8  # numbers of sequences that may each have a micro-batch alone
 DECODING_POINTS: Final = 8  # numbers of sequences whose cycle is drawn; between them it is interpolated
@@ -70,12 +70,12 @@ class Phases:
 
     def __init__(self, route: Route) -> None:
         self.route = route
-        self.levels = min(route.most_sequences, MOST_DECODING)
+        self.levels = min(route.most_sequences, MAX_DECODING)
         self.places = route.micro_batches + FURTHER
 
     @property
     def covers(self) -> bool:
-        return self.route.others is None and self.route.most_sequences <= MOST_DECODING
+        return self.route.others is None and self.route.most_sequences <= MAX_DECODING
 
     @cached_property
     def prompt_ms(self) -> Floats:

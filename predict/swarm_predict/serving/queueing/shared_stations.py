@@ -30,9 +30,9 @@ from swarm_protocol.snapshot.swarm import Floats
 TURNS: Final = 10  # iterations of the fixed point, at most
 CLOSE: Final = 2e-3  # share of a station's time: the iteration has converged
 POINTS: Final = 16  # numbers of sequences whose cycle is computed in each iteration
-MOST_BUSY: Final = 0.98  # share of a station's time taken by others; above it, no capacity is left
+MAX_BUSY: Final = 0.98  # share of a station's time taken by others; above it, no capacity is left
 STEPS: Final = 8  # of the search for the most that is sustained
-LEAST_SHARE: Final = 0.01  # of the requests: every route gets some
+MIN_SHARE: Final = 0.01  # of the requests: every route gets some
 ALIKE: Final = 1e-3  # share of the flow that may be given up to load routes evenly
 ALL_OF_IT: Final = 0.95  # share of a flow that is sustained at least, unless something else limits
 NEARLY_ALL: Final = 1 - 1e-6
@@ -95,7 +95,7 @@ class SharedRoutes:
                     wait[j] += found.busy[here] * met_ms[here]
                     in_flight = min(found.sequences, float(each.route.in_flight(there)))
                     loops[j].append(Loop(in_flight, float(alone.station_ms[here]), alone.way_ms, cycle))
-        return Others(np.minimum(busy, MOST_BUSY), wait, tuple(tuple(each) for each in loops))
+        return Others(np.minimum(busy, MAX_BUSY), wait, tuple(tuple(each) for each in loops))
 
     def _flow(self) -> Floats:
         """Return the largest flow, in requests a second of each route."""
@@ -135,7 +135,7 @@ class SharedRoutes:
 
 
 def _normal(flow: Floats) -> tuple[float, ...]:
-    shares = np.maximum(flow / flow.sum(), LEAST_SHARE)
+    shares = np.maximum(flow / flow.sum(), MIN_SHARE)
     return tuple(float(share) for share in shares / shares.sum())
 
 

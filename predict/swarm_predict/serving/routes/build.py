@@ -15,7 +15,7 @@ from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import check_placement
 from swarm_predict.serving.cycle_time import cycle_ms
 from swarm_predict.serving.routes.groups import GroupPasses
-from swarm_predict.serving.routes.kv_cache_capacity import MOST_SEQUENCES, Room, most_sequences
+from swarm_predict.serving.routes.kv_cache_capacity import MAX_SEQUENCES, Room, most_sequences
 from swarm_predict.serving.routes.pipeline import PipelinePasses
 from swarm_predict.serving.routes.route import Prompts, Route
 from swarm_predict.serving.routes.verify_windows import cycles_of, passes_of
@@ -181,12 +181,12 @@ def _most(offer: Offer, rooms: Sequence[Room]) -> tuple[int, str]:
     least, limit = most_sequences(rooms, offer.tokens)
     most = int(least)
     if offer.workload.offload_cache:  # one micro-batch computes, the next one is read
-        most = min(MOST_SEQUENCES, max(1, int(least / LOADED) * traffic.micro_batches))
+        most = min(MAX_SEQUENCES, max(1, int(least / LOADED) * traffic.micro_batches))
     if offer.workload.engine in ONE_BY_ONE:
         return 1, ""
     if traffic.most_sequences and traffic.most_sequences <= most:
         return traffic.most_sequences, ""
-    return most, limit if most < MOST_SEQUENCES else ""
+    return most, limit if most < MAX_SEQUENCES else ""
 
 
 def _prompts(offer: Offer) -> Prompts:

@@ -15,7 +15,7 @@ from swarm_predict.cost.machine.memory import Needs
 from swarm_predict.types import DoesNotFit, Stage
 from swarm_protocol.units import gib_apart
 
-MOST_SEQUENCES: Final = 4096  # at once, whatever memory holds: no scheduler runs more
+MAX_SEQUENCES: Final = 4096  # at once, whatever memory holds: no scheduler runs more
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def most_sequences(rooms: Sequence[Room], tokens: float) -> tuple[float, str]:
                 f"{tokens:.0f} tokens, has {has}; give it fewer layers or smaller --weights"
             )
     least = min(rooms, key=lambda room: room.sequences)
-    return (least.sequences, least.node) if least.sequences < MOST_SEQUENCES else (MOST_SEQUENCES, "")
+    return (least.sequences, least.node) if least.sequences < MAX_SEQUENCES else (MAX_SEQUENCES, "")
 
 
 def union_bytes(needs: Needs, stages: Sequence[Stage]) -> float:

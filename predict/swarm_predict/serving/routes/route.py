@@ -14,7 +14,7 @@ import numpy as np
 from swarm_predict.serving.cycle_time import Pass
 from swarm_protocol.snapshot.swarm import Floats
 
-MOST_PARTS: Final = 0.95  # of the passes that compute a part of a prompt
+MAX_PARTS: Final = 0.95  # of the passes that compute a part of a prompt
 WAIT_CLOSE: Final = 1e-4  # relative
 
 
@@ -111,7 +111,7 @@ class Route:
     def useful_sequences(self) -> int:
         """Return how many sequences are worth having: a pass computes a part of one prompt at most, so that with more
         of them prompts would wait for prompts."""
-        return max(1, min(self.most_sequences, int(MOST_PARTS * self.micro_batches / self.prompt_share)))
+        return max(1, min(self.most_sequences, int(MAX_PARTS * self.micro_batches / self.prompt_share)))
 
     def in_flight(self, sequences: float) -> int:
         return max(1, min(int(sequences * self.windows), self.micro_batches))

@@ -26,7 +26,7 @@ from swarm_protocol.layer_shape import LayerShape
 
 __all__ = ["NORM_EPS", "DecoderLayer", "KVCache", "UnsupportedShape", "Weights", "build_layers", "check_shape"]
 
-SIZE_MOST: Final = 1 << 20
+MAX_SIZE: Final = 1 << 20
 _RMS: Final = ("llama", "mixtral", "deepseek")
 _WITH_ROPE: Final = (*_RMS, "falcon")
 
@@ -38,12 +38,12 @@ class UnsupportedShape(ValueError):
 def check_shape(shape: LayerShape) -> None:
     """Check a shape. Raises UnsupportedShape."""
     sizes = (shape.hidden, shape.intermediate, shape.heads, shape.kv_heads, shape.head_dim)
-    if min(sizes) < 1 or max(sizes) > SIZE_MOST:
-        raise UnsupportedShape(f"a layer with sizes {sizes} cannot be built; each must be 1 to {SIZE_MOST}")
+    if min(sizes) < 1 or max(sizes) > MAX_SIZE:
+        raise UnsupportedShape(f"a layer with sizes {sizes} cannot be built; each must be 1 to {MAX_SIZE}")
     if (shape.architecture == "deepseek") != bool(shape.kv_lora_rank):
         raise UnsupportedShape(f"a {shape.architecture} layer has no kv_lora_rank of {shape.kv_lora_rank}")
     latent = (shape.kv_lora_rank, shape.q_lora_rank, shape.rope_head_dim, shape.v_head_dim)
-    if min(latent) < 0 or max(latent) > SIZE_MOST or (shape.kv_lora_rank and shape.rope_head_dim < 2):
+    if min(latent) < 0 or max(latent) > MAX_SIZE or (shape.kv_lora_rank and shape.rope_head_dim < 2):
         raise UnsupportedShape(f"latent attention with ranks and heads {latent} cannot be built")
     if shape.heads % shape.kv_heads:
         raise UnsupportedShape(f"{shape.heads} heads cannot share {shape.kv_heads} KV heads evenly")

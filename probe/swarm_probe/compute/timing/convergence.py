@@ -13,10 +13,10 @@ from typing import Final, Protocol
 
 TIGHT: Final = 0.02  # half the interval over the median: below this, repetition adds nothing
 FEWEST: Final = 8  # below this the interval of the median is the whole range
-LEAST: Final = 3  # even where the budget is spent: one pass has no spread, and may be a disturbed one
-MOST: Final = 400
+MIN_PASSES: Final = 3  # even where the budget is spent: one pass has no spread, and may be a disturbed one
+MAX_PASSES: Final = 400
 PASS_S: Final = 0.005  # shortest timed pass, so that reading the clock and waiting for the device become negligible
-LAYERS_MOST: Final = 64
+MAX_LAYERS: Final = 64
 CACHE_TIMES: Final = 8  # weights in a pass over the last-level cache, which keeps some lines of a round however long
 
 
@@ -129,8 +129,8 @@ def repeat(
             calm.append(each_s)
         ordered = sorted(calm if len(calm) >= FEWEST else taken)
         tight = len(calm) >= FEWEST and is_tight(ordered)
-        spent = len(taken) >= LEAST and after - began + (after - before) > budget_s
-        if tight or spent or len(taken) >= MOST:
+        spent = len(taken) >= MIN_PASSES and after - began + (after - before) > budget_s
+        if tight or spent or len(taken) >= MAX_PASSES:
             share = (preemption.waited_s() - waited_first) / max(after - first, 1e-9)
             p5, median, p95 = (quantile(ordered, q) for q in (0.05, 0.5, 0.95))
             return Timing(median, p5, p95, len(ordered), tight, share)
@@ -138,4 +138,4 @@ def repeat(
 
 def layers_wanted(touched_bytes: int, cache_bytes: int) -> int:
     """Return the number of distinct layers, so that a pass over all of them exceeds the caches several times."""
-    return max(1, min(LAYERS_MOST, math.ceil(CACHE_TIMES * cache_bytes / max(1, touched_bytes))))
+    return max(1, min(MAX_LAYERS, math.ceil(CACHE_TIMES * cache_bytes / max(1, touched_bytes))))

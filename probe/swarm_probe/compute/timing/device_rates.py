@@ -27,7 +27,7 @@ MATVEC_COLUMNS: Final = 8192
 TRANSFER_BYTES: Final = 64 << 20
 DISK_BLOCK_BYTES: Final = 4 << 20
 DISK_S: Final = 0.5  # a figure, not a load
-DISK_LEAST_BYTES: Final = 32 << 20  # below this the drive's own cache would be measured
+MIN_DISK_BYTES: Final = 32 << 20  # below this the drive's own cache would be measured
 
 
 def roofline(device: Device, dtype: str, budget_s: float) -> RooflineSample:
@@ -105,7 +105,7 @@ def disk_gbps(path: Path | None) -> float | None:
         return None
     finally:
         os.close(handle)
-    return read / took_s / 1e9 if read >= DISK_LEAST_BYTES else None
+    return read / took_s / 1e9 if read >= MIN_DISK_BYTES else None
 
 
 def timed(device: Device, act: Callable[[], object], budget_s: float) -> float:

@@ -19,17 +19,17 @@ import msgspec
 import torch
 
 from swarm_probe.compute.devices import Device, Format, choose_format
-from swarm_probe.compute.job import BUDGET_MOST_S, Measured, Report, Started, Trouble
+from swarm_probe.compute.job import MAX_BUDGET_S, Measured, Report, Started, Trouble
 from swarm_probe.compute.layers.cuda_graphs import captured, captures
 from swarm_probe.compute.layers.decoder_layer import DecoderLayer, UnsupportedShape, Weights, build_layers, check_shape
 from swarm_probe.compute.layers.expert_routing import assigned_experts, experts_used
 from swarm_probe.compute.layers.matrices import DECODE_ONLY, NoKernel
 from swarm_probe.compute.layers.mlp import Experts
 from swarm_probe.compute.layers.model_ends import Embedding, Head
-from swarm_probe.compute.timing.convergence import LAYERS_MOST, Timing, TooSlow, repeat
+from swarm_probe.compute.timing.convergence import MAX_LAYERS, Timing, TooSlow, repeat
 from swarm_probe.compute.timing.device_rates import roofline
 from swarm_probe.compute.timing.timing_points import INPUTS, Point, Room, fitting, needed, points_of, scale, work_of
-from swarm_probe.compute.timing.visit_timing import WAITED_MOST, time_visits
+from swarm_probe.compute.timing.visit_timing import MAX_WAITED, time_visits
 from swarm_probe.operating_system.preemption import thread_preemption
 from swarm_probe.operating_system.pressure import cpu_waited_s
 from swarm_probe.operating_system.readings import Unreadable
@@ -37,13 +37,13 @@ from swarm_protocol.layer_shape import LayerShape
 from swarm_protocol.messages.probe_messages import ComputeTask
 from swarm_protocol.messages.samples import ComputeSample, RooflineSample
 
-LEAST_VISIT_S: Final = 1e-6  # one that took nothing beyond its layers was measured, too
+MIN_VISIT_S: Final = 1e-6  # one that took nothing beyond its layers was measured, too
 ROOFLINE_SHARE: Final = 0.15  # of the budget
-POINT_LEAST_S: Final = 0.3
-PASS_MOST_S: Final = 1.5  # a slower pass gives no figure: the few passes needed would take too long
-POINT_MOST_S: Final = 3.0  # what a point does not use goes to those after it
-ROOFLINE_LEAST_S: Final = 1.0  # a figure for every machine, however small the budget
-HEADS_MOST: Final = 8
+MIN_POINT_S: Final = 0.3
+MAX_PASS_S: Final = 1.5  # a slower pass gives no figure: the few passes needed would take too long
+MAX_POINT_S: Final = 3.0  # what a point does not use goes to those after it
+MIN_ROOFLINE_S: Final = 1.0  # a figure for every machine, however small the budget
+MAX_HEADS: Final = 8
 ALL_AWAKE: Final = 0.01  # experts: if fewer are unused on average, all are used
 ROUTINGS: Final = 4  # of experts in one timed pass, since one routing cannot use four and a half of them
 EMBED_ROWS: Final = 32_768  # a step reads a row of the table, whatever its length
@@ -67,12 +67,12 @@ def measure_device(device: Device, task: ComputeTask, marks: Marks = tuple, away
     """Time everything requested of one device, in order; raises nothing that belongs to the task or the memory.
     `away_s`: what a token spends elsewhere."""
     yield Started(device=device.label)
-    budget_s = min(task.budget_ms / 1000, BUDGET_MOST_S)
+    budget_s = min(task.budget_ms / 1000, MAX_BUDGET_S)
     kept = choose_format(device, task.dtype)
     rates: RooflineSample | None = None
     try:
         plain = kept.name if not kept.quantised else {torch.bfloat16: "bf16"}[kept.dtype]
-        rates = roofline(device, plain, max(budget_s * ROOFLINE_SHARE, ROOFLINE_LEAST_S))
+        rates = roofline(device, plain, max(budget_s * ROOFLINE_SHARE, MIN_ROOFLINE_S))
         yield Measured(sample=rates)
     except TooSlow as error:
         yield Trouble(reason=f"{device.label}: memory bandwidth: {error}")
@@ -111,15 +111,13 @@ class _Run:
         visited = False
         for i, point in enumerate(points):
             share_s = (ends_at - time.monotonic()) / (len(points) - i)
-            share_s = min(max(share_s, POINT_LEAST_S), POINT_MOST_S)
+            share_s = min(max(share_s, MIN_POINT_S), MAX_POINT_S)
             where = f"{self.task.model} {point.words} on {self.device.label}"
             building = time.monotonic()
             try:
                 made = self._made(point, points)
                 ends_at += time.monotonic() - building  # how long building takes says nothing about the layer
-                timing = repeat(
-                    made.act, share_s, time.perf_counter, thread_preemption(), self.device.wait, PASS_MOST_S
-                )
+                timing = repeat(made.act, share_s, time.perf_counter, thread_preemption(), self.device.wait, MAX_PASS_S)
             except (TooSlow, NoKernel, _DoesNotFit) as error:
                 ends_at += time.monotonic() - building if isinstance(error, _DoesNotFit) else 0.0
                 yield Trouble(reason=f"{where}: {error}")
@@ -140,7 +138,7 @@ class _Run:
         found = time_visits(*of, self.away_s, pressed_s=_pressed_s)
         made, visit = _Made(_nothing, 1, 1.0, eager=False), dataclasses.replace(point, phase="visit")
         for size, timing in found.items():
-            least = dataclasses.replace(timing, median_s=max(timing.median_s, LEAST_VISIT_S))
+            least = dataclasses.replace(timing, median_s=max(timing.median_s, MIN_VISIT_S))
             sample = self._sample(visit, least, made)
             yield Measured(sample=msgspec.structs.replace(sample, stage_layers=size))
         if not found:
@@ -158,7 +156,7 @@ class _Run:
         if self.rates is None:
             return 1
         size_bytes, _ = work_of(layers[0].shape, point, self.room)
-        return max(1, min(ROUTINGS, int(PASS_MOST_S / 2 / (len(layers) * size_bytes / (self.rates.mem_gbps * 1e9)))))
+        return max(1, min(ROUTINGS, int(MAX_PASS_S / 2 / (len(layers) * size_bytes / (self.rates.mem_gbps * 1e9)))))
 
     def _layers(self, point: Point, points: list[Point]) -> tuple[list[DecoderLayer], float]:
         """Return distinct layers for this point, and the factor of their time. Raises _DoesNotFit."""
@@ -167,14 +165,14 @@ class _Run:
         if shape is None or (shape is not whole and self.rates is None):
             raise _DoesNotFit(room.words(needed(whole, point, room), self.format.name, self.device.label))
         need = needed(shape, point, room)
-        count = min(need.wanted, need.fit, LAYERS_MOST)
+        count = min(need.wanted, need.fit, MAX_LAYERS)
         if self.built.shape != shape or len(self.built.layers) < count or self.built.capacity <= point.tokens:
             self.built.drop()  # before there are others
             alike = [p for p in points if p.phase not in ("head", "embed") and fitting(whole, p, room) == shape]
             capacity = max(p.tokens for p in alike) + 1
             count = max(min(n.wanted, n.fit) for n in (needed(shape, p, room) for p in alike)) if alike else count
             self.built.layers = build_layers(
-                shape, min(count, need.fit, LAYERS_MOST), capacity=capacity, dtype=self.format.dtype,
+                shape, min(count, need.fit, MAX_LAYERS), capacity=capacity, dtype=self.format.dtype,
                 device=self.device.torch_name, quantised=self.format.quantised,
             )  # fmt: skip
             self.built.shape, self.built.capacity = shape, capacity
@@ -196,7 +194,7 @@ class _Run:
         bytes_once = vocab * hidden * self.format.dtype.itemsize
         room = self.device.limit_bytes // (2 * bytes_once)
         wanted = -(-4 * self.device.cache_bytes // bytes_once)
-        heads = [Head(vocab, hidden, weights) for _ in range(max(1, min(wanted, room, HEADS_MOST)))]
+        heads = [Head(vocab, hidden, weights) for _ in range(max(1, min(wanted, room, MAX_HEADS)))]
         return ending(self.device, heads, weights.matrix(point.batch, hidden)[:, None] * hidden**0.5)
 
     def _sample(self, point: Point, timing: Timing, made: _Made) -> ComputeSample:
@@ -204,7 +202,7 @@ class _Run:
         found = [*self.marks()]
         found += ["scaled"] * (made.factor != 1.0) + ["loose"] * (not timing.tight)
         found += ["eager"] * made.eager
-        found += ["contended"] * (timing.waited_share > WAITED_MOST)
+        found += ["contended"] * (timing.waited_share > MAX_WAITED)
         return ComputeSample(
             at_ns=time.time_ns(),
             device=self.device.label,

@@ -19,9 +19,9 @@ from swarm_protocol.messages.probe_messages import ComputeTask
 from swarm_protocol.units import BYTES_PER_GIB
 
 INPUTS: Final = 8  # different activations in turn: a router must not choose the same experts for ever
-POINTS_MOST: Final = 64
-BATCH_MOST: Final = 1024
-TOKENS_MOST: Final = 1 << 20
+MAX_POINTS: Final = 64
+MAX_BATCH: Final = 1024
+MAX_TOKENS: Final = 1 << 20
 NARROWEST: Final = 64  # a layer is never cut into more pieces: the rest says little of the whole
 
 
@@ -51,16 +51,16 @@ def points_of(task: ComputeTask) -> list[Point]:
     decode = [Point("decode", batch, context) for batch in task.batches for context in task.contexts]
     prefill = [Point("prefill", 1, tokens) for tokens in task.prefill_tokens]
     ends = [Point(phase, batch, 0) for phase in ("head", "embed") for batch in task.batches] if task.vocab else []
-    legal = [p for p in (*decode, *prefill, *ends) if 1 <= p.batch <= BATCH_MOST and _tokens_are_legal(p)]
+    legal = [p for p in (*decode, *prefill, *ends) if 1 <= p.batch <= MAX_BATCH and _tokens_are_legal(p)]
     order = {"decode": 0, "prefill": 1, "head": 2, "embed": 3}
     ordered = sorted(dict.fromkeys(legal), key=lambda p: (order[p.phase], p.batch, p.tokens))
     firsts = [next((p for p in ordered if p.phase == phase), None) for phase in ("decode", "prefill")]
     first = [p for p in firsts if p is not None]
-    return [*first, *(p for p in ordered if p not in first)][:POINTS_MOST]
+    return [*first, *(p for p in ordered if p not in first)][:MAX_POINTS]
 
 
 def _tokens_are_legal(point: Point) -> bool:
-    return point.phase in ("head", "embed") or int(point.phase == "prefill") <= point.tokens <= TOKENS_MOST
+    return point.phase in ("head", "embed") or int(point.phase == "prefill") <= point.tokens <= MAX_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

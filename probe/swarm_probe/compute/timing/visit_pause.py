@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-LEAST_AWAY_S: Final = 0.005  # what a token spends elsewhere, with all stages in one room
-MOST_AWAY_S: Final = 0.1  # longer pauses cost hardly more
-LEAST_BETWEEN_S: Final = 3600.0  # a swarm that is planned again and again would never stop timing
+MIN_AWAY_S: Final = 0.005  # what a token spends elsewhere, with all stages in one room
+MAX_AWAY_S: Final = 0.1  # longer pauses cost hardly more
+MIN_BETWEEN_S: Final = 3600.0  # a swarm that is planned again and again would never stop timing
 CHANGED: Final = 2.0  # times as long, or as short: a visit costs a few tenths of a millisecond more for each doubling
 
 
@@ -33,7 +33,7 @@ class VisitPause:
         """Return whether visits should be timed again because they would be after another pause; once of each change,
         and at most once an hour."""
         before_s = self._timed_s
-        if now_s < self._at_s + LEAST_BETWEEN_S or before_s is None or (away_s := self._away_s()) is None:
+        if now_s < self._at_s + MIN_BETWEEN_S or before_s is None or (away_s := self._away_s()) is None:
             return False
         after_s = timed_after_s(away_s)
         if max(after_s / before_s, before_s / after_s) < CHANGED:
@@ -43,4 +43,4 @@ class VisitPause:
 
 
 def timed_after_s(away_s: float) -> float:
-    return min(max(away_s, LEAST_AWAY_S), MOST_AWAY_S)
+    return min(max(away_s, MIN_AWAY_S), MAX_AWAY_S)

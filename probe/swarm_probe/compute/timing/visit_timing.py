@@ -29,14 +29,14 @@ import torch
 from swarm_probe.compute.devices import Device
 from swarm_probe.compute.layers.decoder_layer import DecoderLayer, Weights
 from swarm_probe.compute.timing.convergence import PreemptionSource, Timing, quantile
-from swarm_probe.compute.timing.visit_pause import LEAST_AWAY_S, timed_after_s
+from swarm_probe.compute.timing.visit_pause import MIN_AWAY_S, timed_after_s
 
 VISITS: Final = 15  # undisturbed visits, and
 ROUNDS: Final = 3  # at most so many rounds of them
-WAITED_MOST: Final = 0.2  # of a visit: above, other programs had the processor, and its caches and memory too
+MAX_WAITED: Final = 0.2  # of a visit: above, other programs had the processor, and its caches and memory too
 STAGE_LAYERS: Final = 6  # of the larger visit; large enough for a difference, and a second on a slow processor
 BUDGET_S: Final = 2.0
-LEAST: Final = 5
+MIN_VISITS: Final = 5
 WIRE: Final = torch.float16  # the format of activations on the wire
 
 
@@ -53,7 +53,7 @@ def time_visits(
     tokens: int,
     layer_s: float,
     preemption: PreemptionSource,
-    away_s: float = LEAST_AWAY_S,
+    away_s: float = MIN_AWAY_S,
     sleep: Callable[[float], None] = time.sleep,
     pressed_s: Callable[[], Sequence[float]] = tuple,
 ) -> dict[int, Timing]:
@@ -86,7 +86,7 @@ def time_visits(
                 waited_s = preemption.waited_s() - waited
                 ran_s = max(after - before - waited_s, preemption.least_s(preemption.used_s() - used))
                 others_s = max(waited_s, *(now - then for now, then in zip(pressed_s(), pressed, strict=False)), 0.0)
-                calm = preemption.preemptions() == before_preemptions and others_s <= WAITED_MOST * (after - before)
+                calm = preemption.preemptions() == before_preemptions and others_s <= MAX_WAITED * (after - before)
                 visits[size].append(_Visit(max(0.0, ran_s - size * layer_s), calm))
             calmest = min(sum(each.calm for each in of_size) for of_size in visits.values())
             if calmest >= VISITS or time.perf_counter() > ends:
@@ -97,8 +97,8 @@ def time_visits(
 
 def _timing(visits: Sequence[_Visit]) -> Timing | None:
     calm = sorted(visit.extra_s for visit in visits if visit.calm)
-    ordered = calm if len(calm) >= LEAST else sorted(visit.extra_s for visit in visits)
-    if len(ordered) < LEAST:
+    ordered = calm if len(calm) >= MIN_VISITS else sorted(visit.extra_s for visit in visits)
+    if len(ordered) < MIN_VISITS:
         return None
     disturbed = 0.0 if ordered is calm else 1.0 - len(calm) / len(visits)
     return Timing(median(ordered), quantile(ordered, 0.05), quantile(ordered, 0.95), len(ordered), True, disturbed)

@@ -16,7 +16,7 @@ from typing import Final
 from swarm_probe.machine.gpu import GpuReading
 from swarm_probe.operating_system.sysfs import first_number, labelled, number, scaled, sensors, text
 
-LEAST_BYTES: Final = 1 << 30  # a smaller memory is a window, or belongs to a GPU that no layer runs on
+MIN_BYTES: Final = 1 << 30  # a smaller memory is a window, or belongs to a GPU that no layer runs on
 AMDGPU_IDS: Final = ("usr/share/libdrm/amdgpu.ids", "opt/amdgpu/share/libdrm/amdgpu.ids")
 # Integrated, of Renoir to Strix Point and Krackan: their memory is the processor's, and torch hardly runs on them.
 INTEGRATED: Final = frozenset({
@@ -45,7 +45,7 @@ def read(device: Path, root: Path) -> GpuReading | None:
         return None
     total, used = number(device / "mem_info_vram_total"), number(device / "mem_info_vram_used")
     unified = UNIFIED.get(model)
-    if unified is None and (total is None or total < LEAST_BYTES):
+    if unified is None and (total is None or total < MIN_BYTES):
         return None
     free = max(0, total - used) if total is not None and used is not None else None
     name = unified or text(device / "product_name") or _marketing_name(root, model, number(device / "revision"))

@@ -14,7 +14,7 @@ from typing import Final
 from swarm_probe.machine.gpu import GpuReading
 from swarm_probe.operating_system.sysfs import first_number, labelled, number, scaled, sensors, text
 
-LEAST_BYTES: Final = 1 << 30  # a smaller window does not map all of a card's memory
+MIN_BYTES: Final = 1 << 30  # a smaller window does not map all of a card's memory
 CARDS: Final = {
     0x56A0: "Intel Arc A770", 0x56A1: "Intel Arc A750", 0x56A2: "Intel Arc A580", 0x56A5: "Intel Arc A380",
     0x56A6: "Intel Arc A310", 0x5690: "Intel Arc A770M", 0x5691: "Intel Arc A730M", 0x5692: "Intel Arc A550M",
@@ -103,4 +103,4 @@ def _window_bytes(resource: Path) -> int | None:
         size = int(end, 16) - int(begin, 16) + 1
     except (IndexError, ValueError):
         return None
-    return size if size >= LEAST_BYTES else None
+    return size if size >= MIN_BYTES else None

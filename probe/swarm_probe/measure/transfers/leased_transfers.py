@@ -29,7 +29,7 @@ from swarm_probe.sockets import Target
 from swarm_probe.streams.channel import Busy, Channel, PeerError, Unreachable
 from swarm_probe.streams.tcp_endpoint import Purpose
 from swarm_probe.trains import exchange, wire
-from swarm_probe.trains.rounds import LEAST_PACKET_BYTES, TrainTest
+from swarm_probe.trains.rounds import MIN_PACKET_BYTES, TrainTest
 from swarm_probe.udp.rtt_session import IDLE_RTTS_MIN, RttSession
 from swarm_protocol.messages.probe_messages import UplinkGrant, UplinkLease
 from swarm_protocol.messages.samples import ProbeSample, UplinkSample, UplinkTransport
@@ -44,7 +44,7 @@ LOADED_PACE_NS: Final = 20 * NS_PER_MS  # a transfer over a fast connection last
 LOADED_PACE_LATER_NS: Final = 100 * NS_PER_MS
 LOADED_PACE_FAST_S: Final = 1.0  # after this the slower pace is enough, and cheaper
 REST_BYTES: Final = 256 << 10  # with less left after trains a transfer would show nothing
-LEAST_TRANSFER_BYTES: Final = 1 << 20  # with less left of the day no transfer is begun
+MIN_TRANSFER_BYTES: Final = 1 << 20  # with less left of the day no transfer is begun
 GRANT_WAIT_S: Final = 2.0  # the grant comes over another connection than the transfer
 MAX_GRANTS: Final = 64
 TRANSFER_LEAVES_NS: Final = 8 * NS_PER_S  # what must be left of the lease when a transfer begins
@@ -288,7 +288,7 @@ class Transfers:
     async def _wait_for_line(self, deadline_ns: int) -> str | None:
         """Wait until a transfer would disturb no one; return why not, if that takes longer than the lease allows."""
         while (waiting := self._why_waiting()) is not None:
-            if self._clocks.mono_ns() + TRANSFER_LEAVES_NS > deadline_ns or self._line.is_full(LEAST_TRANSFER_BYTES):
+            if self._clocks.mono_ns() + TRANSFER_LEAVES_NS > deadline_ns or self._line.is_full(MIN_TRANSFER_BYTES):
                 return waiting
             await asyncio.sleep(ATTEND_S)
         return None
@@ -296,7 +296,7 @@ class Transfers:
     def _why_waiting(self) -> str | None:
         if self._line.transferring:
             return "another transfer runs at this node"
-        return self._line.why_waiting(LEAST_TRANSFER_BYTES)
+        return self._line.why_waiting(MIN_TRANSFER_BYTES)
 
     def _seconds_until(self, deadline_ns: int) -> float:
         return max(0, deadline_ns - self._clocks.mono_ns()) / NS_PER_S
@@ -320,7 +320,7 @@ def _train_test(stream: Channel, to: Target | None, max_bytes: int) -> TrainTest
     mss, options = uplink.segment_bytes(stream.kernel)
     headers = IP_TCP_HEADERS[6 if to.family == socket.AF_INET6 else 4] + options
     full = min(mss + headers, ETHERNET_BYTES)
-    test.packet_bytes = max(LEAST_PACKET_BYTES, min(test.packet_bytes, full))
+    test.packet_bytes = max(MIN_PACKET_BYTES, min(test.packet_bytes, full))
     test.tcp_share = (full - headers) / full
     return test
 

@@ -17,7 +17,7 @@ from typing import Final
 TRAIN_GAP_NS: Final = 4_000_000  # silence that ends a train: far above what scheduling adds to kernel stamps
 TRAIN_BYTES: Final = 160 << 10  # smaller ones show what the sender's and the receiver's machine do between packets
 TRAIN_HEAD: Final = 0.2  # share left out: the first packets do not wait
-LEAST_NS: Final = 4_800_000  # on the line: what was held back arrives in no time, and shows no rate
+MIN_NS: Final = 4_800_000  # on the line: what was held back arrives in no time, and shows no rate
 COMPARED: Final = 3  # largest trains
 
 Train = tuple[int, int]  # bytes and ns between two packets that both arrived without additional delay
@@ -38,7 +38,7 @@ def largest_pair(at_ns: Sequence[int], totals: Sequence[int]) -> tuple[Train, Tr
             continue
         head = bisect_left(totals, totals[end - 1] - (1 - TRAIN_HEAD) * carried)
         train = _undelayed(zip(totals[head:end], at_ns[head:end], strict=True))
-        if train[1] >= LEAST_NS:
+        if train[1] >= MIN_NS:
             found.append((carried, train))
     if not found:
         return (0, 0), (0, 0)

@@ -47,7 +47,7 @@ PACED: Final = (b"bbr", b"bbr2", b"bbr3")  # these fill a path without a queue, 
 HALF_PDVS: Final = 20  # and this many times the idle jitter, which is in its beginning and in its end
 HALF_WAY_LOOKS: Final = 15
 LATEST_SHARE: Final = 0.25  # of the looks: those that count for the present rate and queue
-LEAST_LOOKS: Final = 3
+MIN_LOOKS: Final = 3
 LIMITED_SHARE: Final = 0.10  # of the time waiting for a window or for our own buffer: then the path was not full
 CHUNK_BYTES: Final = 32 << 10
 UNSENT_BYTES: Final = 256 << 10  # kept ready in the kernel; more would be sent after we decided to stop
@@ -87,7 +87,7 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def train_mbps(self) -> float | None:
         """Return the rate of the two trains, where they agree."""
-        if min(self.train_ns, self.second_ns) < packet_trains.LEAST_NS or not self.second_bytes:
+        if min(self.train_ns, self.second_ns) < packet_trains.MIN_NS or not self.second_bytes:
             return None
         first, second = self.train_bytes / self.train_ns, self.second_bytes / self.second_ns
         if abs(first - second) > AGREE * min(first, second):
@@ -218,7 +218,7 @@ class Judge(msgspec.Struct):
         """
         most = self.views[-1].in_flight / 2
         seen = [view.rtt_ns for view in self.views if 0 < view.in_flight <= most]
-        return int(median(seen[-HALF_WAY_LOOKS:])) if len(seen) >= LEAST_LOOKS else 0
+        return int(median(seen[-HALF_WAY_LOOKS:])) if len(seen) >= MIN_LOOKS else 0
 
     def train_mbps(self) -> float | None:
         """Return the rate of slow start's trains, for a path that was not filled; None if they do not show one."""
@@ -232,7 +232,7 @@ class Judge(msgspec.Struct):
     def delivery_mbps(self) -> float | None:
         """Return the kernel's recent rate: the median over the latest of the checks that were not app-limited."""
         looks = [view.delivery_mbps for view in self.views if not view.app_limited and view.delivery_mbps > 0]
-        return median(_latest(looks)) if len(looks) >= LEAST_LOOKS else None
+        return median(_latest(looks)) if len(looks) >= MIN_LOOKS else None
 
     def fastest_mbps(self) -> float:
         """Return the fastest that the kernel saw more than once or twice: a full path never was faster than it is.
@@ -241,7 +241,7 @@ class Judge(msgspec.Struct):
         do not always tell: answers to the few packets in flight are delayed on purpose, by up to 40 ms.
         """
         seen = sorted((view.delivery_mbps for view in self.views), reverse=True)
-        return seen[LEAST_LOOKS - 1] if len(seen) >= LEAST_LOOKS else 0.0
+        return seen[MIN_LOOKS - 1] if len(seen) >= MIN_LOOKS else 0.0
 
     def bound_mbps(self) -> float | None:
         """Return the lower bound: the lower of what the two ends saw last, since the receiver may report anything."""
@@ -256,7 +256,7 @@ class Judge(msgspec.Struct):
 
 
 def _latest(looks: Sequence[_T]) -> Sequence[_T]:
-    return looks[-max(LEAST_LOOKS, int(LATEST_SHARE * len(looks))) :]
+    return looks[-max(MIN_LOOKS, int(LATEST_SHARE * len(looks))) :]
 
 
 def parse_tcp_info(info: bytes, congestion: bytes = b"") -> KernelView | None:

@@ -22,12 +22,12 @@ KERNEL_STAMP_ERROR_NS: Final = 100_000  # scheduling between our own clock readi
 USER_STAMP_ERROR_NS: Final = 10_000_000  # a busy machine wakes a process this late
 _KERNEL_ERROR: Final = stamp_packet.encode_error(KERNEL_STAMP_ERROR_NS)
 _USER_ERROR: Final = stamp_packet.encode_error(USER_STAMP_ERROR_NS)
-LEAVING_KNOWN: Final = 16  # answers before the least of them is used
-LEAVING_MOST_NS: Final = 5 * NS_PER_MS
+MIN_SEND_DELAYS: Final = 16  # answers before the least of them is used
+MAX_SEND_DELAY_NS: Final = 5 * NS_PER_MS
 MAX_AWAITED: Final = 128  # answers whose departure stamp is awaited; the oldest never got one
 
 
-class Leaving:
+class SendDelay:
     """The least time from our clock reading (T3 is signed: it comes first) until the kernel sends an answer.
 
     T3 is dated ahead by it, so that signing and the system call do not count as delay of the path: a
@@ -37,17 +37,17 @@ class Leaving:
 
     def __init__(self) -> None:
         self._known = 0
-        self._least_ns = LEAVING_MOST_NS
+        self._least_ns = MAX_SEND_DELAY_NS
 
     def add(self, took_ns: int) -> None:
-        if 0 <= took_ns <= LEAVING_MOST_NS:  # otherwise the clock was set, or another program had the processor
+        if 0 <= took_ns <= MAX_SEND_DELAY_NS:  # otherwise the clock was set, or another program had the processor
             self._known += 1
             self._least_ns = min(self._least_ns, took_ns)
 
     @property
     def least_ns(self) -> int:
         """Return 0 until enough is known: the least of a few is more than that of many."""
-        return self._least_ns if self._known >= LEAVING_KNOWN else 0
+        return self._least_ns if self._known >= MIN_SEND_DELAYS else 0
 
 
 class StampReplies:
@@ -67,7 +67,7 @@ class StampReplies:
         self._accounting = accounting
         self._counts = counts
         self._clocks = clocks
-        self._leaving = Leaving()
+        self._leaving = SendDelay()
         # token, below 0 → answer, wall clock as T3 was taken, and what the steady clock showed more than it
         self._awaited: dict[int, tuple[Answer, int, int]] = {}
         self._token = 0

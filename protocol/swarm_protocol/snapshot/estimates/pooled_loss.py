@@ -21,7 +21,7 @@ import numpy as np
 
 from swarm_protocol.snapshot.swarm import Floats, Ints
 
-LEAST_WINDOWS: Final = 2  # of a run
+MIN_WINDOWS: Final = 2  # of a run
 CHANGES: Final = 64  # windows from one change to the next, before anything is seen: as many as are kept of a path
 NO_LOSS: Final = 1e-6  # a mean below it makes no difference to anything
 _AT_ONCE: Final = 64  # paths whose runs are weighed together: some 6 MB
@@ -49,7 +49,7 @@ def loss_error(share: Floats | float, packets: Floats | float) -> Floats:
 
 
 def _mixed(lost: Floats, sent: Floats) -> tuple[Floats, Floats]:
-    if sent.shape[1] < LEAST_WINDOWS:
+    if sent.shape[1] < MIN_WINDOWS:
         lost, sent = (np.concatenate((np.zeros_like(each), each), axis=1) for each in (lost, sent))
     weight = _last_runs(lost, sent)
     last_lost, last_sent = (np.cumsum(each[:, ::-1], axis=1)[:, ::-1] for each in (lost, sent))
@@ -76,12 +76,12 @@ def _last_runs(lost: Floats, sent: Floats) -> Floats:
     blank = (sent == 0).sum(axis=1)  # windows that there are not
     before = np.full((paths, count + 1), -np.inf)  # log chance of the first windows, and that a run ends with them
     before[np.arange(paths), blank] = 0.0
-    few = count - blank < LEAST_WINDOWS
+    few = count - blank < MIN_WINDOWS
     before[few, :] = -np.inf
-    before[few, max(count - LEAST_WINDOWS, 0)] = 0.0  # they are one run
+    before[few, max(count - MIN_WINDOWS, 0)] = 0.0  # they are one run
     weight = np.zeros((paths, count))
-    for end in range(LEAST_WINDOWS, count + 1):
-        starts = np.arange(end - LEAST_WINDOWS + 1)
+    for end in range(MIN_WINDOWS, count + 1):
+        starts = np.arange(end - MIN_WINDOWS + 1)
         run_lost = total_lost[:, end, None] - total_lost[:, starts]
         run_sent = total_sent[:, end, None] - total_sent[:, starts]
         runs = before[:, starts] + _log_chance(run_lost, run_sent) + (end - starts - 1) * stay + change

@@ -34,7 +34,7 @@ ABSURD: Final = 5.0  # median residuals: beyond, a path says nothing about its n
 COVERED: Final = 0.9  # of the pairs lie within the interval
 _NORMAL: Final = 1.645  # half of its width, of a normal with the deviation 1
 FREEDOM: Final = 1.1  # a parameter counts for more than one: the fit chooses among arrangements of the nodes
-MOST_LEVERAGE: Final = 0.95  # of a pair whose ends have fewer pairs than parameters
+MAX_LEVERAGE: Final = 0.95  # of a pair whose ends have fewer pairs than parameters
 USUAL_RESIDUAL: Final = 0.1  # of coordinates between hosts of the internet (8 to 11 % in published matrices)
 USUAL_PAIRS: Final = 4  # that this counts for, beside the residuals' degrees of freedom: networks differ by a half
 PLACE_SPREAD: Final = 0.2  # of places, along each dimension, in long round trips: the prior of the fit
@@ -153,7 +153,7 @@ class _Places:
         return self._share(share + share.T)
 
     def _share(self, leverage: Floats) -> Floats:
-        found: Floats = np.minimum(FREEDOM * leverage, MOST_LEVERAGE)
+        found: Floats = np.minimum(FREEDOM * leverage, MAX_LEVERAGE)
         return found
 
     def _variance(self, src: Ints, dst: Ints) -> Floats:

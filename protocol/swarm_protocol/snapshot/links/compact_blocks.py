@@ -26,7 +26,7 @@ _CUT_BITS: Final = np.uint32(12)
 _HALF: Final = np.uint32(1 << 11)
 _SCALE: Final = np.float32(2.0**-111)  # figures from 2^-15, a share of a packet in 30,000, to 2^16, times of a minute
 _UNSCALE: Final = 1 / _SCALE
-_LEAST, _NAN = 1 << 11, 0xFFFF  # what is smaller would be less exact
+_MIN_CODE, _NAN = 1 << 11, 0xFFFF  # what is smaller would be less exact
 
 
 class Listed(NamedTuple):
@@ -146,7 +146,7 @@ def _packed_floats(values: Array, wanted: np.dtype[Any] | None) -> Array:
         with np.errstate(under="ignore"):
             codes = ((single * _SCALE).view(np.uint32) + _HALF) >> _CUT_BITS
         unknown = np.isnan(single)
-        if (((codes >= _LEAST) & (codes < _NAN)) | unknown | (values == 0)).all():
+        if (((codes >= _MIN_CODE) & (codes < _NAN)) | unknown | (values == 0)).all():
             codes[unknown] = _NAN
             return codes.astype(_SHORT)
     return values.copy() if wanted == np.float64 or np.isinf(single).any() else single

@@ -20,10 +20,10 @@ from swarm_protocol.units import NS_PER_S
 HISTORY: Final = 32  # windows of each end: some 500 packets, where nobody watches in half an hour
 AGE_NS: Final = 3600 * NS_PER_S  # before the newest window of the path; an idle swarm measures each link twice in it
 LOADED_HOLD_NS: Final = 60 * NS_PER_S  # so long after an idle window, losses during our own transfers are its queue's
-_MOST_WAITING: Final = 4_096  # windows since the last read: put into their blocks together they cost a tenth
+_MAX_WAITING: Final = 4_096  # windows since the last read: put into their blocks together they cost a tenth
 _BLOCK: Final = 4  # windows
 _BLOCKS: Final = HISTORY // _BLOCK  # of one link, at most
-_MOST: Final = 65_535  # packets of a window that count: a probe sends far fewer
+_MAX_PACKETS: Final = 65_535  # packets of a window that count: a probe sends far fewer
 _PAIRS_AT_ONCE: Final = 2_048  # paths whose windows are pooled together: some 2 MB
 
 LossWindow = tuple[int, int, int, bool]  # its end in ns, lost, sent, loaded
@@ -50,7 +50,7 @@ class LossHistory:
         """Add windows whose packets were sent over the paths themselves, one of each of these rows."""
         self._settle()
         some = sent > 0
-        sent = np.minimum(sent[some], _MOST)
+        sent = np.minimum(sent[some], _MAX_PACKETS)
         self._take(rows[some], at_ns[some], np.minimum(lost[some], sent), sent, loaded[some])
 
     def restore(self, src: int, dst: int, windows: Sequence[LossWindow]) -> None:
@@ -67,11 +67,11 @@ class LossHistory:
     def _put(self, src: int, dst: int, window: LossWindow) -> None:
         at_ns, lost, sent, loaded = window
         if sent > 0:
-            sent = min(sent, _MOST)
+            sent = min(sent, _MAX_PACKETS)
             row = self._links.add(src, dst)
             self._waiting.append((row, at_ns, min(lost, sent), sent, loaded))
             self._waits.add(row)
-            if len(self._waiting) >= _MOST_WAITING:
+            if len(self._waiting) >= _MAX_WAITING:
                 self._settle()
 
     def _settle(self) -> None:

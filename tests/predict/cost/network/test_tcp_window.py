@@ -11,8 +11,8 @@ from swarm_predict.cost.network.lost_packets import draw_lost
 from swarm_predict.cost.network.window_after_idle import halvings_of
 from swarm_predict.cost.network.window_after_loss import (
     CUBIC,
-    LEAST_SEGMENTS,
-    MOST_LOSS,
+    MAX_LOSS,
+    MIN_SEGMENTS,
     RENO,
     SEGMENT_BYTES,
     Control,
@@ -87,16 +87,16 @@ def test_reno_does_not_find_a_lost_window_again_after_each_rest_and_cubic_does()
     assert cubic < 0.9 * reno
 
 
-@pytest.mark.parametrize("loss", [0.001, MOST_LOSS, 0.075, 0.3, 0.9])
+@pytest.mark.parametrize("loss", [0.001, MAX_LOSS, 0.075, 0.3, 0.9])
 @pytest.mark.parametrize("segments", [1, 2, 5, 40])
 def test_no_message_waits_for_more_windows_than_the_least_window_makes_of_it(segments: int, loss: float):
     """One that fits it waits for none, however much is lost."""
     of_path = np.full(2_000, loss)
-    most = -(-segments // LEAST_SEGMENTS) - 1 + segments * loss  # what is sent again takes windows too
+    most = -(-segments // MIN_SEGMENTS) - 1 + segments * loss  # what is sent again takes windows too
     drawn = draw_flights(segments, 0, of_path, np.random.default_rng(0))
     assert mean_flights(segments, 0, of_path).max() <= most + 1e-9
     assert drawn.mean() <= most + 1e-9
-    if segments <= LEAST_SEGMENTS:
+    if segments <= MIN_SEGMENTS:
         assert drawn.max() == mean_flights(segments, 0, of_path).max() == 0.0
 
 

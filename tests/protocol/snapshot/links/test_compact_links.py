@@ -20,10 +20,10 @@ NODES = 2 * BLOCK_ROWS + 5
 SHOWN = 0.5 / 999  # half of the last of three digits: screens have no more
 
 
-MOST, FEW = 0.7, 0.1  # of the cells are known
+MANY, FEW = 0.7, 0.1  # of the cells are known
 
 
-def swarm(seed: int = 0, n: int = NODES, known: float = MOST) -> Swarm:
+def swarm(seed: int = 0, n: int = NODES, known: float = MANY) -> Swarm:
     """Every column holds figures that its short type keeps exactly; some cells of each are unknown."""
     rng = np.random.default_rng(seed)
     made = Swarm.empty(tuple(NodeFacts(f"{i:032x}", f"n{i}") for i in range(n)), at_ns=NOW_NS)
@@ -40,7 +40,7 @@ def swarm(seed: int = 0, n: int = NODES, known: float = MOST) -> Swarm:
     return made
 
 
-@pytest.mark.parametrize("known", [MOST, FEW])
+@pytest.mark.parametrize("known", [MANY, FEW])
 @pytest.mark.parametrize("name", LINK_COLUMNS)
 def test_every_column_reads_as_the_array_it_stands_for(name: str, known: float) -> None:
     made = swarm(known=known)
@@ -113,7 +113,7 @@ def test_precision_that_is_lost_is_below_what_screens_show() -> None:
         ("sent", 1 << 40), ("sent", -1), ("at_ns", 5), ("at_ns", NOW_NS + (1 << 62)),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("known", [MOST, FEW])
+@pytest.mark.parametrize("known", [MANY, FEW])
 def test_figure_outside_the_short_type_is_kept_all_the_same(name: str, value: float, known: float) -> None:
     packed = compacted(swarm(known=known)).links[name]
     assert isinstance(packed, CompactColumn)
@@ -135,7 +135,7 @@ def test_any_usual_figure_is_read_with_less_of_an_error_than_is_shown(value: flo
 @given(st.data())
 def test_changed_column_equals_the_changed_array_and_shares_the_other_blocks(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(list(LINK_COLUMNS)))
-    start = swarm(known=data.draw(st.sampled_from([0.0, 0.01, FEW, 0.2, MOST])))
+    start = swarm(known=data.draw(st.sampled_from([0.0, 0.01, FEW, 0.2, MANY])))
     packed = compacted(start).links[name]
     plain = start.links[name].copy()
     assert isinstance(packed, CompactColumn)

@@ -88,7 +88,7 @@ def test_labels_of_an_axis_are_exact_and_fit_beside_it(highest: float, rows: int
         for row in range(0, rows, step):
             value = top * (rows - row) / rows
             label = charts.axis_label(value)
-            assert len(label) <= charts.LABEL_MOST
+            assert len(label) <= charts.MAX_LABEL
             assert math.isclose(float(label), value, rel_tol=1e-9)
 
 

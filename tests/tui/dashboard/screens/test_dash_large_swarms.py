@@ -69,7 +69,7 @@ async def test_figures_of_a_large_swarm_leave_the_processor_to_others(monkeypatc
         return real(frame, model, work)[0], 3600 / app_module.FIGURES_REST  # as if it had taken minutes
 
     monkeypatch.setattr(app_module, "_timed_figures", counted)
-    monkeypatch.setattr(app_module, "FIGURES_REST_MOST_S", 3600.0)
+    monkeypatch.setattr(app_module, "MAX_FIGURES_REST_S", 3600.0)
     names = [f"node-{i:04}" for i in range(200)]
     app, source = dashboard(fakes.swarm(names))
     async with app.run_test(size=(80, 24)) as pilot:
@@ -123,7 +123,7 @@ async def test_links_of_a_recording_are_on_the_screen_before_the_source_reads_on
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However long the page with the members took to draw: figures and what the source does would share one core."""
-    monkeypatch.setattr(app_module, "FRAME_REST_MOST_S", 3600.0)
+    monkeypatch.setattr(app_module, "MAX_FRAME_REST_S", 3600.0)
     monkeypatch.setattr(app_module, "FRAME_REST", 1e9)
     whole = fakes.swarm([f"node-{i:04}" for i in range(200)])
     source = Stages(dataclasses.replace(whole, unread=True, _index={}), whole)

@@ -21,7 +21,7 @@ MEMBERS = (
 )
 
 
-class Listing(fakes.FakeSource):
+class MemberListSource(fakes.FakeSource):
     """Tells its members; a test puts the first frame."""
 
     async def members(self) -> tuple[Member, ...]:
@@ -34,7 +34,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_members_are_listed_until_the_first_frame_is_there() -> None:
-    source = Listing(mode="file", title="garage.toml")
+    source = MemberListSource(mode="file", title="garage.toml")
     app = Dashboard(source, fakes.options())
     async with app.run_test(size=(140, 40)) as pilot:
         await fakes.until(pilot, lambda: app.painted, "the list")
@@ -53,7 +53,7 @@ async def test_members_are_listed_until_the_first_frame_is_there() -> None:
 
 
 async def test_keys_pressed_while_members_are_listed_do_no_harm() -> None:
-    source = Listing(mode="file", title="garage.toml")
+    source = MemberListSource(mode="file", title="garage.toml")
     app = Dashboard(source, fakes.options())
     async with app.run_test(size=(140, 40)) as pilot:
         await fakes.until(pilot, lambda: app.painted, "the list")
@@ -65,7 +65,7 @@ async def test_keys_pressed_while_members_are_listed_do_no_harm() -> None:
 
 
 async def test_a_terminal_too_small_says_so_and_still_goes_on() -> None:
-    source = Listing(mode="file", title="garage.toml")
+    source = MemberListSource(mode="file", title="garage.toml")
     app = Dashboard(source, fakes.options())
     async with app.run_test(size=(30, 10)) as pilot:
         await fakes.until(pilot, lambda: app.painted, "the notice")
@@ -85,7 +85,7 @@ async def test_the_whole_screen_is_written_once_and_not_before_it_says_something
             written.append(update)
 
     monkeypatch.setattr(App, "_display", note)
-    source = Listing(mode="file", title="garage.toml")
+    source = MemberListSource(mode="file", title="garage.toml")
     app = Dashboard(source, fakes.options())
     async with app.run_test(size=(140, 40)) as pilot:
         await fakes.until(pilot, lambda: app.painted, "the list")

@@ -42,7 +42,7 @@ class OfLinks(NamedTuple):
     newest_ns: Ints  # moment of the newest link figure; 0: none
 
 
-class Middles(NamedTuple):
+class SwarmMedians(NamedTuple):
     """Middles over all measured links of a swarm."""
 
     measured: int
@@ -51,7 +51,7 @@ class Middles(NamedTuple):
     loss: float  # mean, fraction
 
 
-NO_MIDDLES: Final = Middles(0, float("nan"), float("nan"), float("nan"))
+NO_MIDDLES: Final = SwarmMedians(0, float("nan"), float("nan"), float("nan"))
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -125,7 +125,7 @@ def figures(swarm: Swarm, model: str, now_ns: int) -> Figures:
     return assembled(swarm, model, layers, of_links(swarm.links, np.arange(n)), middles(swarm.links), now_ns)
 
 
-def assembled(swarm: Swarm, model: str, layers: Floats, links: OfLinks, middle: Middles, now_ns: int) -> Figures:
+def assembled(swarm: Swarm, model: str, layers: Floats, links: OfLinks, middle: SwarmMedians, now_ns: int) -> Figures:
     """Return the figures of a swarm of whose links this is known."""
     return Figures(
         model=model,
@@ -187,7 +187,7 @@ def _of_band(links: Mapping[str, AnyArray], rows: Ints) -> OfLinks:
     )
 
 
-def middles(links: Mapping[str, AnyArray]) -> Middles:
+def middles(links: Mapping[str, AnyArray]) -> SwarmMedians:
     """Return the figures of the whole swarm. One buffer serves both medians: a dense swarm has a million links."""
     from swarm_protocol.snapshot.links.compact_links import is_compact  # numpy, which the first paint does without
 
@@ -213,7 +213,7 @@ def middles(links: Mapping[str, AnyArray]) -> Middles:
         if name == "rtt_p50_ms":
             measured_links = count
         found.append(_middle_of(values[:count]))
-    return Middles(measured_links, found[0], found[1], lost / losses if losses else float("nan"))
+    return SwarmMedians(measured_links, found[0], found[1], lost / losses if losses else float("nan"))
 
 
 def middle(figures: AnyArray) -> float:

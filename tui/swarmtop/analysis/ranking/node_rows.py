@@ -64,7 +64,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RunningSummary:
     """The inputs of the rows in addition to the swarm."""
 
     impact_of: Mapping[str, Impact]
@@ -74,21 +74,21 @@ class Standing:
     why_out: Mapping[str, str] | None = None  # node → why it is left out
 
 
-def rows_of(swarm: Swarm, model: str, standing: Standing, previous: tuple[str, ...] = ()) -> tuple[Row, ...]:
+def rows_of(swarm: Swarm, model: str, standing: RunningSummary, previous: tuple[str, ...] = ()) -> tuple[Row, ...]:
     """Return every node once, in ranking order. `previous`: the previous order, which noise does not change."""
     columns = figures(swarm, model, swarm.at_ns)
     order = _order(swarm, standing, columns, previous)
     return tuple(_row(swarm, standing, columns, place, i) for place, i in enumerate(order, 1))
 
 
-def role_of(name: str, standing: Standing) -> Role:
+def role_of(name: str, standing: RunningSummary) -> Role:
     if name in standing.running:
         return "in"
     impact = standing.impact_of.get(name)
     return "spare" if impact is not None and impact.role == "spare" else "out"
 
 
-def _order(swarm: Swarm, standing: Standing, columns: Figures, previous: tuple[str, ...]) -> list[int]:
+def _order(swarm: Swarm, standing: RunningSummary, columns: Figures, previous: tuple[str, ...]) -> list[int]:
     at = {facts.name: i for i, facts in enumerate(swarm.facts)}
     states = [state_of(value) for value in swarm.nodes["state"]]
     bad = badness(columns)
@@ -108,7 +108,7 @@ def _order(swarm: Swarm, standing: Standing, columns: Figures, previous: tuple[s
     return sorted(range(len(swarm)), key=key)
 
 
-def _row(swarm: Swarm, standing: Standing, columns: Figures, place: int, i: int) -> Row:
+def _row(swarm: Swarm, standing: RunningSummary, columns: Figures, place: int, i: int) -> Row:
     facts = swarm.facts[i]
     found = standing.impact_of.get(facts.name)
     state = state_of(swarm.nodes["state"][i])
@@ -161,7 +161,7 @@ def why(
     role: Role,
     state: State,
     found: Impact | None,
-    standing: Standing,
+    standing: RunningSummary,
     name: str,
     degraded: str | None,
     departure: str = "",
@@ -205,7 +205,7 @@ def _has_left(departure: str) -> str:
     return f"has left: {safe(departure, 100)}" if departure else "has left"
 
 
-def _why_out(state: State, standing: Standing, name: str, departure: str) -> str:
+def _why_out(state: State, standing: RunningSummary, name: str, departure: str) -> str:
     if state is State.LOST:
         return "does not answer"
     if state is State.LEFT:

@@ -14,7 +14,7 @@ import numpy as np
 from swarm_protocol.snapshot.links.compact_links import CompactColumn, is_compact
 from swarm_protocol.snapshot.swarm import Floats, Ints, Swarm
 from swarmtop.analysis.ranking import node_figures
-from swarmtop.analysis.ranking.node_figures import BAND, USED, AnyArray, Figures, Middles, OfLinks
+from swarmtop.analysis.ranking.node_figures import BAND, USED, AnyArray, Figures, OfLinks, SwarmMedians
 
 _NOBODY: Final[Ints] = np.zeros(0, np.int64)
 
@@ -29,7 +29,7 @@ class RollingFigures:
         self._model = ""
         self._layers: Floats = np.zeros(0)
         self._links: OfLinks = node_figures.unmeasured(0)
-        self._middles: Middles = node_figures.NO_MIDDLES
+        self._middles: SwarmMedians = node_figures.NO_MIDDLES
         self._waits: Ints = _NOBODY  # of each node: updates since its links changed; 0: it is up to date
         self._middles_wait = False
 
@@ -62,7 +62,7 @@ class RollingFigures:
     def _anew(self, swarm: Swarm, model: str) -> Figures:
         found = node_figures.figures(swarm, model, swarm.at_ns)
         self._model, self._layers, self._links = model, found.layer_ms, found.of_links
-        self._middles = Middles(found.links_measured, found.links_p50_ms, found.links_p99_ms, found.links_loss)
+        self._middles = SwarmMedians(found.links_measured, found.links_p50_ms, found.links_p99_ms, found.links_loss)
         self._waits, self._middles_wait = np.zeros(len(swarm), np.int64), False
         return found
 

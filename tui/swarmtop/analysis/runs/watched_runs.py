@@ -14,7 +14,7 @@ from swarm_predict.types import PredictError, Prediction, Workload
 from swarm_protocol.messages.samples import RunSample
 from swarm_protocol.snapshot.swarm import Swarm
 
-MOST_PREDICTED: Final = 12  # different questions; the runs of further ones are left out
+MAX_PREDICTED: Final = 12  # different questions; the runs of further ones are left out
 
 _Answer = tuple[Prediction, Parts, Parts | None]
 
@@ -36,7 +36,7 @@ def watched_runs(
         if run.baseline or not run.placement or not run.tpot_ms:
             continue
         key = (run.placement, run.prompt_tokens, as_asked(run, load).context)
-        if key not in known and len(known) < MOST_PREDICTED:
+        if key not in known and len(known) < MAX_PREDICTED:
             known[key] = _answer(swarm, model, as_asked(run, load), run.placement)
         answer = known.get(key)
         if answer is not None:

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, cast
 
 from swarm_protocol.text import safe
-from swarmtop.alerts.state import CLEAR_S, FOR_S, MARGIN, AlertRule, Alerts, Change, Silence, parse_alert
+from swarmtop.alerts.state import CLEAR_S, FOR_S, MARGIN, AlertRule, Alerts, Change, SilenceAlert, parse_alert
 from swarmtop.analysis import rules
 from swarmtop.analysis.analysis import analyse, unplanned
 from swarmtop.errors import DONE, CommandError
@@ -78,7 +78,7 @@ async def _watch(args: argparse.Namespace, wanted: list[AlertRule], url: str) ->
         news = _News(source)
         try:
             found: Analysis | None = None
-            silence = Silence(source.title)
+            silence = SilenceAlert(source.title)
             while True:
                 began = time.monotonic()
                 swarm = await news.newest()

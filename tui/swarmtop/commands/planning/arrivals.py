@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from swarm_predict.types import Workload
     from swarm_protocol.snapshot.swarm import Swarm
 
-MOST_REPLICAS: Final = 8
+MAX_REPLICAS: Final = 8
 
 
 def traffic_of(args: argparse.Namespace) -> Traffic | None:
@@ -66,7 +66,7 @@ def run_plan(args: argparse.Namespace, swarm: Swarm, model: ModelShape, load: Wo
             load,
             traffic,
             tpot_limit_ms=args.tpot_limit,
-            most_replicas=args.replicas or MOST_REPLICAS,
+            most_replicas=args.replicas or MAX_REPLICAS,
             time_limit_s=args.time_limit,
         )
     lines: list[str] | None = None

@@ -17,7 +17,7 @@ from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.fewer_cards import cuts, with_fewer_cards
 from swarm_predict.search.solve import Reliability
 from swarm_predict.search.solve import plan as search_plan
-from swarm_predict.search.speculation import MOST_WINDOWS, plan_speculation
+from swarm_predict.search.speculation import MAX_WINDOWS, plan_speculation
 from swarm_predict.types import BadPlacement, DoesNotFit, Objective, Plan, Stage, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 from swarmtop.analysis.default_model import smaller_weights
@@ -168,7 +168,7 @@ def speculating(args: argparse.Namespace, swarm: Swarm, model: ModelShape, load:
         swarm,
         model,
         load,
-        most_windows=args.windows or MOST_WINDOWS,
+        most_windows=args.windows or MAX_WINDOWS,
         time_limit_s=args.time_limit,
         require=args.require,
         forbid=args.forbid,

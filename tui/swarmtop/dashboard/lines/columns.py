@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from swarmtop.analysis.ranking.node_rows import Row
 
 BAR: Final = 7  # cells by which a column with a bar may grow
-LEAST_BAR: Final = 4  # cells; a shorter bar says too little
+MIN_BAR: Final = 4  # cells; a shorter bar says too little
 NARROW: Final = 35  # cells, below which the whole name leaves no room for the gain
 NARROW_NAME: Final = 14
 AFTER_BARS: Final = 8  # columns of this rank and above are added after the bars of those before
@@ -396,7 +396,7 @@ def choose(width: int, columns: Sequence[Column] = offered((), marked=False)) ->
 def _barred(columns: Sequence[Column], sizes: dict[str, int], left: int) -> int:
     """Widen the columns with bars as far as there is room; return the room left."""
     for column in columns:
-        if column.part is not None and sizes.get(column.name) == column.width and left >= LEAST_BAR:
+        if column.part is not None and sizes.get(column.name) == column.width and left >= MIN_BAR:
             extra = min(column.grows, left)
             sizes[column.name] += extra
             left -= extra

@@ -24,14 +24,14 @@ from swarmtop.dashboard.lines.styled import (
     spread,
     text_width,
 )
-from swarmtop.dashboard.state.view import Standing, View
+from swarmtop.dashboard.state.view import RunningSummary, View
 from swarmtop.text import quantities
 
 MIN_WIDTH: Final = 36
 MIN_HEIGHT: Final = 15
 PHONE: Final = 56  # cells below which the footer names the present screen only
 
-_BADGE: Final[dict[Standing, str]] = {
+_BADGE: Final[dict[RunningSummary, str]] = {
     "live": "● LIVE", "paused": "‖ PAUSED", "replay": "« REPLAY", "file": "· FILE",
 }  # fmt: skip
 _ALARMING: Final = ("lost", "stale", "degraded")  # words, the worst first
@@ -62,7 +62,7 @@ def header(view: View, width: int) -> Line:
     return fit(fill_line(parts, width, "  "), width, "header")
 
 
-def before_frames(standing: Standing, nodes: int, title: str, width: int) -> Line:
+def before_frames(standing: RunningSummary, nodes: int, title: str, width: int) -> Line:
     """Return the header while only the members are known."""
     count = line(f"{nodes} node{'' if nodes == 1 else 's'}")
     parts = [

@@ -23,7 +23,7 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
 SPARE: Final = 8  # lines that events and alerts must leave over before there are more boxes
-SINCE_LEAST: Final = 8  # lines of what changed since the mark
+MIN_SINCE: Final = 8  # lines of what changed since the mark
 TALLEST_CHART: Final = 14
 
 
@@ -63,7 +63,7 @@ def laid_out(view: View, state: TimeState, width: int, rows: int) -> tuple[Block
 
 def _has_room(view: View, found: Block, rows: int) -> bool:
     """Return whether events and alerts leave lines for more."""
-    since = SINCE_LEAST if view.mark is not None else 0
+    since = MIN_SINCE if view.mark is not None else 0
     return view.analysis is not None and rows - max(len(view.events), len(found) + since) - 2 >= SPARE
 
 
@@ -73,7 +73,7 @@ def _wide(view: View, state: TimeState, found: Block, strip: Block, width: int, 
     right = width - left
     low: Block = []
     if _has_room(view, found, top):
-        since = SINCE_LEAST if view.mark is not None else 0
+        since = MIN_SINCE if view.mark is not None else 0
         needed = max(len(view.events), len(found) + since, 1) + 2
         tall = min(TALLEST_CHART, max(0, (top - needed) // 2)) if view.has_past else 0
         low = _more(view, width, top - needed - tall + bool(tall))
@@ -167,7 +167,7 @@ def time_line(view: View, width: int, *, tall: bool = True, chart_rows: int = 0)
     return [fit(row, width) for row in rows]
 
 
-LEAST_CHART: Final = 4  # lines below which a line of blocks says as much
+MIN_CHART: Final = 4  # lines below which a line of blocks says as much
 
 
 def _charts(view: View, room: int, silent: set[int], rows: int = 0) -> list[Line]:
@@ -191,7 +191,7 @@ def _charts(view: View, room: int, silent: set[int], rows: int = 0) -> list[Line
     not_ok_line = line((pad(" not ok", LABEL), "dim"), (drawn(not_ok, most).translate(zero_glyph), "warn"),
                     (pad(count, NEWEST, ">"), "strong"))  # fmt: skip
     highest = max((rate.high or rate.tokens_per_s or 0.0 for rate in found if rate), default=0.0)
-    if rows >= LEAST_CHART and highest > 0:
+    if rows >= MIN_CHART and highest > 0:
         lows, highs = [rate.low if rate else None for rate in found], [rate.high if rate else None for rate in found]
         top = nice_top(highest)
         block: list[Line] = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from swarmtop.dashboard.screens.page import Page
     from swarmtop.dashboard.state.planner_question import Question
 
-MOST_NODES: Final = 64  # of a swarm whose plans are quick enough for that
+MAX_NODES: Final = 64  # of a swarm whose plans are quick enough for that
 REST: Final = 20.0  # times what advice took: at most a twentieth of a core
 LIVE_REST_S: Final = 10.0  # between two answers about a live swarm, which changes every second
 
@@ -34,7 +34,7 @@ async def survey_moments(page: Page, first_ns: int, last_ns: int, moments: int) 
         if at_ns in session.rates:
             continue
         try:
-            if not 0 < await source.count_at(at_ns) <= MOST_NODES:
+            if not 0 < await source.count_at(at_ns) <= MAX_NODES:
                 continue
             frame = await source.swarm_at(at_ns)
         except SourceError as error:
@@ -68,7 +68,7 @@ class Advising:
         """Cheap where there is nothing new to be said, or where it is too early for it."""
         session = page.board.session
         question, answer = session.answered, session.analysis
-        if question is None or answer is None or answer.plan is None or len(question.swarm) > MOST_NODES:
+        if question is None or answer is None or answer.plan is None or len(question.swarm) > MAX_NODES:
             return
         self._asked = page, answer
         stands = answer.stands or answer.best

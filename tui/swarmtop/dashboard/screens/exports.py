@@ -15,7 +15,7 @@ from swarmtop.dashboard.state.view import View
 from swarmtop.sources.source import SourceError
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.screen_api import Desk
+    from swarmtop.dashboard.screen_api import DashboardBase
 
 SAMPLES_S: Final = 3600  # back from the moment shown
 KINDS: Final = {
@@ -23,7 +23,7 @@ KINDS: Final = {
 }  # fmt: skip
 
 
-def of_every_screen(board: Desk, view: View, screen: Screen) -> list[Export]:
+def of_every_screen(board: DashboardBase, view: View, screen: Screen) -> list[Export]:
     found: list[Export] = []
     analysis = view.analysis
     if analysis is not None:
@@ -44,7 +44,7 @@ def of_every_screen(board: Desk, view: View, screen: Screen) -> list[Export]:
     return found
 
 
-def _samples(board: Desk, view: View, kind: str, what: str) -> Export:
+def _samples(board: DashboardBase, view: View, kind: str, what: str) -> Export:
     until_ns = view.swarm.at_ns + 1
     since_ns = until_ns - SAMPLES_S * NS_PER_S
 
@@ -54,7 +54,7 @@ def _samples(board: Desk, view: View, kind: str, what: str) -> Export:
     return Export(f"samples-{kind}", f"{what}, CSV", "every sample of the hour before", f"{kind}.csv", None, start)
 
 
-async def _stream(board: Desk, kind: str, since_ns: int, until_ns: int, path: Path) -> None:
+async def _stream(board: DashboardBase, kind: str, since_ns: int, until_ns: int, path: Path) -> None:
     """Write piece by piece, with the progress on the line below the screen; an incomplete file is removed."""
     rows = -1  # the header does not count
     try:

@@ -8,7 +8,7 @@ from swarmtop.dashboard.lines.styled import Block, clean, line, wrap
 from swarmtop.dashboard.screens.overlays import Help
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.screen_api import Desk
+    from swarmtop.dashboard.screen_api import DashboardBase
 
 TEXT_WIDTH: Final = 74
 QUIET: Final = 2  # modules around a QR code: the standard asks for four, but scanners manage with two
@@ -26,11 +26,11 @@ MEANS: Final = (
     "It fetches the swarmtop that this collector runs, checks its hash, installs it with uv or pipx where there is "
     "one, else into ~/.local/share/swarmtop, and joins. Good for one machine and one day; swarmtop invite makes more."
 )
-MOST: Final = 1200
+MAX_CHARACTERS: Final = 1200
 COPIED: Final = "copied, if this terminal lets programs copy (OSC 52); swarmtop invite prints a line too"
 
 
-def show_invite(board: Desk) -> None:
+def show_invite(board: DashboardBase) -> None:
     """Show the line that volunteers paste; it can be copied, and shown as a QR code if the terminal draws blocks."""
     hint = board.options.join_hint
     if not hint:
@@ -38,7 +38,12 @@ def show_invite(board: Desk) -> None:
         nobody = ELSEWHERE.format(where=clean(where, 80)) if where else NOBODY
         board.push_screen(Help(board.ink, "invite", wrap(nobody, TEXT_WIDTH)))
         return
-    text = [line("On each GPU machine, paste this one line:", ""), (), *wrap(clean(hint, MOST), TEXT_WIDTH, "key"), ()]
+    text = [
+        line("On each GPU machine, paste this one line:", ""),
+        (),
+        *wrap(clean(hint, MAX_CHARACTERS), TEXT_WIDTH, "key"),
+        (),
+    ]
     text += wrap(MEANS, TEXT_WIDTH, "dim")
     offers = [("y", "copy the line"), *([] if board.ink.ascii_only else [("c", "QR code")])]
 
@@ -52,7 +57,7 @@ def show_invite(board: Desk) -> None:
     board.push_screen(Help(board.ink, "invite", text, offers), do)
 
 
-def _show_code(board: Desk, hint: str) -> None:
+def _show_code(board: DashboardBase, hint: str) -> None:
     code = qr_lines(hint)
     wide, high = len(code[0][0][0]) + 6, len(code) + 5
     if board.size.width < wide or board.size.height < high:
@@ -78,7 +83,7 @@ def qr_lines(text: str) -> Block:
     return [line(("".join(glyphs[pair] for pair in zip(*both, strict=True)), "qr")) for both in rows]
 
 
-def open_demo(board: Desk) -> None:
+def open_demo(board: DashboardBase) -> None:
     """Leave this swarm for a bundled recording; measurements continue meanwhile."""
     if len(getattr(board.view(), "swarm", ())) > 1:
         board.say("d opens the demo on a swarm of one machine; swarmtop lab --recording opens it any time")

@@ -18,7 +18,7 @@ from swarmtop.dashboard.widgets.canvas import Canvas
 from swarmtop.dashboard.widgets.strips import Ink
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.screen_api import Desk
+    from swarmtop.dashboard.screen_api import DashboardBase
     from swarmtop.dashboard.screens.save_or_copy import Export
 
 BRAND: Final = line(("swarmtop", "brand"))
@@ -57,10 +57,10 @@ class Page(Screen[None]):
                 self._bindings.bind(key, action.name if own else f"app.{action.name}")
 
     @property
-    def board(self) -> Desk:
-        from swarmtop.dashboard.screen_api import Desk
+    def board(self) -> DashboardBase:
+        from swarmtop.dashboard.screen_api import DashboardBase
 
-        assert isinstance(self.app, Desk)
+        assert isinstance(self.app, DashboardBase)
         return self.app
 
     def compose(self) -> Iterable[Widget]:

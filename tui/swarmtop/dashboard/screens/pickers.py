@@ -17,7 +17,7 @@ from swarmtop.dashboard.screens.overlays import Help, Picker, Prompt
 from swarmtop.dashboard.settings import THEMES
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.screen_api import Desk
+    from swarmtop.dashboard.screen_api import DashboardBase
     from swarmtop.dashboard.screens.page import Page
 
 THEME_HELP: Final = {
@@ -54,7 +54,7 @@ ENGINE_HELP: Final[dict[str, str]] = {
 TIME_HINT: Final = "14:02, 2026-11-23 14:02 or -10m"
 
 
-def choose_model(board: Desk) -> None:
+def choose_model(board: DashboardBase) -> None:
     def choose(name: str | None) -> None:
         if name:
             board.choose_model(name)
@@ -71,7 +71,7 @@ def _about(shape: ModelShape) -> str:
     return f"{text} parameters, {shape.layers} layers, hidden {shape.hidden}"
 
 
-def choose_engine(board: Desk) -> None:
+def choose_engine(board: DashboardBase) -> None:
     def choose(name: str | None) -> None:
         for engine in get_args(Engine):
             if engine == name:
@@ -81,7 +81,7 @@ def choose_engine(board: Desk) -> None:
     board.push_screen(Picker(board.ink, "engine", picks, board.session.workload.engine), choose)
 
 
-def ask_leaving(board: Desk, others: int) -> None:
+def ask_leaving(board: DashboardBase, others: int) -> None:
     """Ask what becomes of the collector that this dashboard started, if others have joined it."""
 
     def leave(what: str | None) -> None:
@@ -99,7 +99,7 @@ def ask_leaving(board: Desk, others: int) -> None:
     board.push_screen(Picker(board.ink, f"{who} joined to the collector started here", picks, "cancel"), leave)
 
 
-def choose_theme(board: Desk) -> None:
+def choose_theme(board: DashboardBase) -> None:
     def choose(name: str | None) -> None:
         if name:
             board.use_theme(name)
@@ -108,7 +108,7 @@ def choose_theme(board: Desk) -> None:
     board.push_screen(Picker(board.ink, "theme", [(n, n, THEME_HELP[n]) for n in THEMES], board.ink.theme), choose)
 
 
-def ask_time(board: Desk) -> None:
+def ask_time(board: DashboardBase) -> None:
     def parsed(text: str) -> int | str:
         view = board.view()
         if view is None or not text.strip():
@@ -130,11 +130,11 @@ def ask_time(board: Desk) -> None:
     board.push_screen(Prompt(board.ink, "go to", TIME_HINT, "", check), go)
 
 
-def show_help(board: Desk, page: Page) -> None:
+def show_help(board: DashboardBase, page: Page) -> None:
     board.push_screen(Help(board.ink, f"help: {keymap.TITLES[page.NAME]}", help_lines(page.NAME, page.shown_keys())))
 
 
-def show_palette(board: Desk, page: Page) -> None:
+def show_palette(board: DashboardBase, page: Page) -> None:
     """Show every action of the screen, found by any word of its name or help."""
 
     def do(name: str | None) -> None:

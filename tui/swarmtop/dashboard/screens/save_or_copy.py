@@ -14,7 +14,7 @@ from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.screens.overlays import Picker, Prompt
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.screen_api import Desk
+    from swarmtop.dashboard.screen_api import DashboardBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Export:
     stream: Callable[[Path], None] | None = None
 
 
-def choose(board: Desk, exports: Sequence[Export]) -> None:
+def choose(board: DashboardBase, exports: Sequence[Export]) -> None:
     """Ask which item to save, and under which name."""
 
     def chosen(name: str | None) -> None:
@@ -41,7 +41,7 @@ def choose(board: Desk, exports: Sequence[Export]) -> None:
     board.push_screen(Picker(board.ink, "export", picks), chosen)
 
 
-def save_as(board: Desk, export: Export) -> None:
+def save_as(board: DashboardBase, export: Export) -> None:
     def save(text: str | None) -> None:
         if text is None:
             return
@@ -92,7 +92,7 @@ def write_new(path: Path, text: str) -> str:
     return f"wrote {clean(str(path), 80)} ({count} line{'' if count == 1 else 's'})"
 
 
-def copy(board: Desk, text: str, what: str) -> None:
+def copy(board: DashboardBase, text: str, what: str) -> None:
     """Copy to the terminal's clipboard (OSC 52), which some terminals do not allow."""
     board.copy_to_clipboard(text)
     board.say(f"copied {clean(what, 80)}, if this terminal lets programs copy")

@@ -15,7 +15,7 @@ from swarmtop.dashboard.lines.styled import clean
 from swarmtop.dashboard.screens.overlays import Picker, Prompt
 
 if TYPE_CHECKING:
-    from swarmtop.dashboard.screen_api import Desk
+    from swarmtop.dashboard.screen_api import DashboardBase
 
 AT_FIRST_STAGE: Final = "-"
 ACTIVATIONS: Final = {"fp16": "two bytes a value", "fp32": "four bytes", "int8": "one byte, and a scale"}
@@ -29,11 +29,11 @@ NUMBERS: Final[dict[str, tuple[str, int, int]]] = {
 }
 
 
-def _take(board: Desk, **changes: Any) -> None:
+def _take(board: DashboardBase, **changes: Any) -> None:
     board.choose_workload(dataclasses.replace(board.session.workload, **changes))
 
 
-def choose_weights(board: Desk) -> None:
+def choose_weights(board: DashboardBase) -> None:
     def choose(name: str | None) -> None:
         if name:
             _take(board, weights=name)
@@ -42,7 +42,7 @@ def choose_weights(board: Desk) -> None:
     board.push_screen(Picker(board.ink, "weights", picks, board.session.workload.weights), choose)
 
 
-def choose_activations(board: Desk) -> None:
+def choose_activations(board: DashboardBase) -> None:
     def choose(name: str | None) -> None:
         if name:
             _take(board, activations=name)
@@ -51,7 +51,7 @@ def choose_activations(board: Desk) -> None:
     board.push_screen(Picker(board.ink, "activations", picks, board.session.workload.activations), choose)
 
 
-def choose_client(board: Desk) -> None:
+def choose_client(board: DashboardBase) -> None:
     view = board.view()
     if view is None:
         return
@@ -67,7 +67,7 @@ def choose_client(board: Desk) -> None:
     )
 
 
-def choose_number(board: Desk, field: str) -> None:
+def choose_number(board: DashboardBase, field: str) -> None:
     what, least, most = NUMBERS[field]
 
     def problem(text: str) -> str:
@@ -84,7 +84,7 @@ def choose_number(board: Desk, field: str) -> None:
     board.push_screen(Prompt(board.ink, field, f"{what}, now {now}", now, problem), take)
 
 
-def choose_any(board: Desk) -> None:
+def choose_any(board: DashboardBase) -> None:
     """Choose from all settings in one list."""
     load = board.session.workload
     doing: dict[str, tuple[str, str, Callable[[], None]]] = {

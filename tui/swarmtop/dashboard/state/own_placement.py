@@ -25,7 +25,7 @@ from swarmtop.text import quantities
 MANY_LOST: Final = 0.01  # of round trips, to or from a neighbour in the placement
 MEMORY_TIGHT: Final = 0.9
 JITTERS: Final = 0.5  # of the round trip itself
-ADDS_AT_MOST: Final = 64  # positions tried for a node that is added
+MAX_ADDS: Final = 64  # positions tried for a node that is added
 
 
 def study(
@@ -127,5 +127,5 @@ def risks(swarm: Swarm, placement: Placement, stage: int, memory_share: float | 
 
 def best_place(whatif: WhatIf, node: str) -> Edit:
     """Return the placement with the node added at its best position. Raises BadPlacement."""
-    places = range(min(len(whatif.placement), ADDS_AT_MOST) + 1)
+    places = range(min(len(whatif.placement), MAX_ADDS) + 1)
     return min((whatif.add(node, at) for at in places), key=lambda edit: edit.value_ms)

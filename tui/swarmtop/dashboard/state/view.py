@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # swarmtop.analysis imports model.figures, so it cannot be im
     from swarmtop.dashboard.state.advice import Advice
     from swarmtop.dashboard.state.mark import Mark
 
-Standing = Literal["live", "paused", "replay", "file"]
+RunningSummary = Literal["live", "paused", "replay", "file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class View:
     words: tuple[str, ...]  # state of each row
     figures: Figures
     recent: Recent
-    standing: Standing
+    standing: RunningSummary
     now_ns: int
     latest_ns: int  # of the newest frame, which is not the one shown while paused
     title: str

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from swarmtop.imports.findings import ImportProblem
-from swarmtop.imports.llama_bench.rows import MOST_TOKENS, Row
+from swarmtop.imports.llama_bench.rows import MAX_TOKENS, Row
 
 _TEST: Final = re.compile(r"(?:pp ?(\d{1,8}))?\+?(?:tg ?(\d{1,8}))?(?: ?@ ?d(\d{1,8}))?")
 _RATE: Final = re.compile(
@@ -69,7 +69,7 @@ def _row(cells: dict[str, str], device: str) -> Row:
     if rate is None or float(rate[1]) <= 0:
         raise ImportProblem(f"{cells['t/s'][:40]!r} is no rate in tokens a second")
     n_prompt, n_gen, n_depth = (int(part or 0) for part in test.groups())
-    if max(n_prompt, n_gen, n_depth) > MOST_TOKENS:
+    if max(n_prompt, n_gen, n_depth) > MAX_TOKENS:
         raise ImportProblem(f"{cells['test'][:40]!r} has too many tokens")
     params = _PARAMS.fullmatch(cells.get("params", ""))
     layers = cells.get("ngl", "")

@@ -14,7 +14,7 @@ from swarmtop.imports.findings import ImportProblem
 
 MARKS: Final = ("model_filename", "n_prompt", "n_gen", "avg_ts")  # no other tool's rows have these together
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # names become comments, of one line each
-MOST_TOKENS: Final = 1 << 24
+MAX_TOKENS: Final = 1 << 24
 _OLD_BACKENDS: Final = ("cuda", "metal", "vulkan", "kompute", "sycl", "opencl", "rpc", "hip")  # one boolean each
 
 
@@ -124,6 +124,6 @@ def _number(value: Mapping[str, Any], key: str, where: str, least: float = 0.0) 
 
 def _count(value: Mapping[str, Any], key: str, where: str) -> int:
     number = _number(value, key, where)
-    if number != int(number) or number > MOST_TOKENS:
+    if number != int(number) or number > MAX_TOKENS:
         raise ImportProblem(f"{where}: {key} is {number:g}, which is not a number of tokens")
     return int(number)

@@ -20,7 +20,7 @@ from swarmtop.text import quantities
 PERCENTILES: Final = (50, 95, 5, 99)  # in the order in which they get room
 DECADES: Final = 1.3  # share of the values that a linear axis would squeeze into its first cells
 AXIS: Final = 7
-LEAST_BINS: Final = 16
+MIN_BINS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def histogram(values: Floats, unit: str, of: str, width: int, rows: int, scale: 
     scale = scale or scale_of(known)
     room = width - AXIS - 2
     places = np.array([scale.place(float(value)) for value in known])
-    bins = min(room, max(LEAST_BINS, round(3 * math.sqrt(len(known)))))
+    bins = min(room, max(MIN_BINS, round(3 * math.sqrt(len(known)))))
     held = np.bincount(np.clip((places * bins).astype(int), 0, bins - 1), minlength=bins)
     counts = held[np.arange(room) * bins // room]
     plot = rows - 3

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 SPARK = "▁▂▃▄▅▆▇█"
-LABEL_MOST: Final = 6  # cells of a figure at an axis
+MAX_LABEL: Final = 6  # cells of a figure at an axis
 _BRAILLE = 0x2800
 # bit of the dot at (x, y) in a braille cell, y counted from the top
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -145,7 +145,7 @@ def axis_label(value: float) -> str:
         power = 3 * (math.floor(math.log10(value)) // 3)
         return f"{value / 10**power:.3g}e{power}"
     text = f"{value:.0f}" if value >= 10 else f"{value:.3g}"
-    return text if len(text) <= LABEL_MOST else f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
+    return text if len(text) <= MAX_LABEL else f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
 
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"

@@ -13,7 +13,7 @@ import numpy as np
 from swarm_protocol.snapshot.swarm import Floats
 
 ROUNDS: Final = 30
-MOST_NODES: Final = 200  # distances that a screen can tell apart
+MAX_NODES: Final = 200  # distances that a screen can tell apart
 
 
 def positions(rtt_ms: Floats) -> Floats:

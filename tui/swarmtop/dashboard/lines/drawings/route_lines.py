@@ -19,12 +19,12 @@ from swarmtop.text import quantities
 
 TALL: Final = 3  # lines of boxes with frames
 LONGEST_NAME: Final = 24
-_LEAST_MACHINE: Final = 10  # cells, in frames
-_LEAST_PATH: Final = 7
-_LEAST_SHORT: Final = 6  # cells of a machine in one line
-_LEAST_SHORT_PATH: Final = 4
-LEAST_WIDTH: Final = 20
-LEAST_STRIP: Final = 12  # cells that a path gets at least, however much shorter than the one beside it
+_MIN_MACHINE: Final = 10  # cells, in frames
+_MIN_PATH: Final = 7
+_MIN_SHORT: Final = 6  # cells of a machine in one line
+_MIN_SHORT_PATH: Final = 4
+MIN_WIDTH: Final = 20
+MIN_STRIP: Final = 12  # cells that a path gets at least, however much shorter than the one beside it
 
 
 def route(found: Prediction) -> Route:
@@ -62,14 +62,14 @@ def _share(part: Part, drawn: Route) -> str:
 def strip(drawn: Route, width: int, rows: int, longest_ms: float | None = None) -> Block:
     """Return two lines, or three if `rows` allows; on a narrow screen, a line for each part. `longest_ms`: of a path
     drawn beside it on the same scale."""
-    if not drawn.parts or width < LEAST_WIDTH or rows < 1:
+    if not drawn.parts or width < MIN_WIDTH or rows < 1:
         return []
     if width < NARROW and rows >= len(folded(drawn.parts, 1)):
         return _column(drawn, width, rows)
     most = width - 1
     inner = most
     if longest_ms and longest_ms > drawn.total_ms:
-        inner = max(min(most, LEAST_STRIP), round(most * drawn.total_ms / longest_ms))
+        inner = max(min(most, MIN_STRIP), round(most * drawn.total_ms / longest_ms))
     framed = _laid_out(drawn, inner, most, tall=True) if rows >= TALL else None
     short = _laid_out(drawn, inner, most, tall=False)
     if framed is not None and (
@@ -102,12 +102,12 @@ def _least(part: Part, *, tall: bool, names: bool) -> int:
         return figure + 2
     if part.kind == "path":
         if not tall:
-            return max(figure + 1, _LEAST_SHORT_PATH)
-        return max(figure + 4 + (3 if names else 0) + 2 * part.by_client, _LEAST_PATH)
+            return max(figure + 1, _MIN_SHORT_PATH)
+        return max(figure + 4 + (3 if names else 0) + 2 * part.by_client, _MIN_PATH)
     name = min(text_width(clean(part.name, LONGEST_NAME)), LONGEST_NAME)
     if tall:
-        return max(_LEAST_MACHINE, name + 5 if names else 0, figure + 7)
-    return max(_LEAST_SHORT, (name + 2 + part.slowest) if names else 0, figure + 2)
+        return max(_MIN_MACHINE, name + 5 if names else 0, figure + 7)
+    return max(_MIN_SHORT, (name + 2 + part.slowest) if names else 0, figure + 2)
 
 
 # ---------------------------------------------------------------- three lines

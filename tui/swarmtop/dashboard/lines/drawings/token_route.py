@@ -15,7 +15,7 @@ from typing import Final, Literal
 from swarm_predict.types import Prediction
 
 Kind = Literal["machine", "path", "rest"]
-LEAST_MS: Final = 1e-6  # below this it counts as zero: two stages of one machine have no path between them
+MIN_MS: Final = 1e-6  # below this it counts as zero: two stages of one machine have no path between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,16 @@ def route_of(found: Prediction, *, star: bool = False) -> Route:
             # machines that share every layer work at the same time, so they are one part
             parts[-1] = dataclasses.replace(last, ms=max(last.ms, cost.compute_ms), machines=last.machines + 1)
             continue
-        if cost.hop_ms > LEAST_MS:
+        if cost.hop_ms > MIN_MS:
             home = star and bool(parts)
             parts.append(Part("path", cost.hop_ms, name=stage.node, origin=before, by_client=home))
         parts.append(Part("machine", cost.compute_ms, name=stage.node, layers=layers))
         before = stage.node
     back = found.breakdown_ms.network - sum(part.ms for part in parts if part.kind == "path")
-    if back > LEAST_MS and found.placement:
+    if back > MIN_MS and found.placement:
         parts.append(Part("path", back, name=client or found.placement[0].node, origin=before))
     rest = found.breakdown_ms.overhead + found.breakdown_ms.head
-    if rest > LEAST_MS:
+    if rest > MIN_MS:
         parts.append(Part("rest", rest, name="software, head"))
     return Route(tuple(_marked(parts)), sum(part.ms for part in parts), client)
 

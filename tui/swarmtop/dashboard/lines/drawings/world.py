@@ -18,7 +18,7 @@ from swarmtop.dashboard.lines.drawings.dots import Dots
 
 NORTH: Final = 84  # of the bitmap, degrees
 SOUTH: Final = -56
-LEAST_SPAN: Final = 50.0  # degrees of longitude: a map of a single city would show no coast
+MIN_SPAN: Final = 50.0  # degrees of longitude: a map of a single city would show no coast
 MARGIN: Final = 0.12  # share of the span, around the machines
 _DATA: Final = resources.files("swarmtop.dashboard.lines.drawings").joinpath("data")
 
@@ -78,7 +78,7 @@ def frame_of(points: Sequence[Point], width: int, rows: int) -> Frame:
     west, span = lons[(widest + 1) % len(lons)], 360.0 - gaps[widest]
     lats = [lat for lat, _ in points] or [0.0]
     tall = max(lats) - min(lats)
-    across = min(360.0, max(span * (1 + 2 * MARGIN), LEAST_SPAN, tall * (1 + 2 * MARGIN) * width / (2 * rows)))
+    across = min(360.0, max(span * (1 + 2 * MARGIN), MIN_SPAN, tall * (1 + 2 * MARGIN) * width / (2 * rows)))
     per_dot = across / (2 * width)
     per_dot = min(per_dot, 360.0 / (2 * width)) if across >= 360.0 else per_dot
     height = 4 * rows * per_dot

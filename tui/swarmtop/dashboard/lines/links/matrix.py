@@ -53,7 +53,7 @@ from swarmtop.text import quantities
 
 SHADES = "·░▒▓█"
 SIDE_SPARE = 20  # lines that the details of a cell must leave over before the worst links stand below them
-LEAST_PICTURES = 12  # lines of map and graph, with their frames
+MIN_PICTURES = 12  # lines of map and graph, with their frames
 TALLEST = 18  # lines of distributions below the matrix
 _KIND_ROLE = {Kind.BOUND: "bound", Kind.ESTIMATE: "estimate"}
 
@@ -133,9 +133,9 @@ def _side(view: View, metric: LinkMetric, details: Block, width: int, rows: int)
 def _with_distributions(view: View, state: LinksState, body: Block, width: int, rows: int) -> Block:
     """Add distributions of the figures below a small matrix, which would leave most of the screen empty."""
     room = rows - len(body) - 1
-    if room < pictures.LEAST_ROWS:
+    if room < pictures.MIN_ROWS:
         return height(body, rows)
-    tall = TALLEST if room - TALLEST >= LEAST_PICTURES else room  # what is too little for a map is theirs
+    tall = TALLEST if room - TALLEST >= MIN_PICTURES else room  # what is too little for a map is theirs
     drawn = [*body, (), *pictures.distributions(view, state, width, min(room, tall))]
     return height([*drawn, *_pictures(view, width, rows - len(drawn))], rows)
 
@@ -146,7 +146,7 @@ def _pictures(view: View, width: int, rows: int) -> Block:
     from swarmtop.dashboard.lines.panels.arrange import arrange
 
     found = [*box_catalogue.world(view), *box_catalogue.graph(view)]
-    return arrange(found, width, rows, len(found)) if found and rows >= LEAST_PICTURES else []
+    return arrange(found, width, rows, len(found)) if found and rows >= MIN_PICTURES else []
 
 
 def laid_out(view: View, state: LinksState, width: int, rows: int) -> tuple[Shape, Grid]:

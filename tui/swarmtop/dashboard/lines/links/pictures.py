@@ -31,7 +31,7 @@ from swarmtop.dashboard.state.view import View
 
 NAME: Final = 16  # cells
 TWO_COLUMNS: Final = 130  # cells from which two distributions are drawn side by side
-LEAST_ROWS: Final = 8  # of a distribution
+MIN_ROWS: Final = 8  # of a distribution
 NOWHERE: Final = (
     'No machine reports its place. Give nodes a city or a region in a swarm file (city = "Utrecht", '
     'region = "eu-west-1"); the graph needs only round trips.'
@@ -83,7 +83,7 @@ def _graph(view: View, width: int, rows: int) -> Block:
     n = len(view.swarm)
     caption = "   farther apart: a longer round trip, as far as a plane allows"
     head = fit(line((" graph", "title"), (caption, "dim"), *key(view)), width)
-    if n > graph.MOST_NODES:
+    if n > graph.MAX_NODES:
         return [
             head,
             (),
@@ -164,7 +164,7 @@ def distributions(view: View, state: LinksState, width: int, rows: int) -> Block
     if token is not None and token.tpot_quantiles_ms:
         blocks.append(("time of a token, ms", np.array(token.tpot_quantiles_ms), "ms", "draws"))
     across = 2 if width >= TWO_COLUMNS else 1
-    blocks = blocks[: across * max(1, rows // LEAST_ROWS)]
+    blocks = blocks[: across * max(1, rows // MIN_ROWS)]
     pairs = [blocks[i : i + across] for i in range(0, len(blocks), across)]
     each = rows // len(pairs)
     out: Block = []

@@ -12,7 +12,7 @@ from swarmtop.analysis.ranking.reasons import why_line, why_of
 from swarmtop.analysis.ranking.states import GLYPH, NOT_WELL
 from swarmtop.dashboard.lines.events import event_line
 from swarmtop.dashboard.lines.overview import cards, chosen_node
-from swarmtop.dashboard.lines.overview.layout import PANELS_LEAST
+from swarmtop.dashboard.lines.overview.layout import MIN_PANELS
 from swarmtop.dashboard.lines.styled import (  # fmt: skip
     NARROW,
     Block,
@@ -29,14 +29,14 @@ from swarmtop.dashboard.lines.styled import (  # fmt: skip
     spread,
     wrap,
 )
-from swarmtop.dashboard.state.view import Standing, View
+from swarmtop.dashboard.state.view import RunningSummary, View
 from swarmtop.text import quantities
 
 BOXES_ROWS: Final = 6  # lines below the ranking from which there are boxes
 BOXES_WIDTH: Final = 110
 THREE_WIDTH: Final = 170
 FEW: Final = 2  # lines of a reason, and events, where boxes follow them
-MOST_EVENTS: Final = 8  # before other boxes have their lines
+MAX_EVENTS: Final = 8  # before other boxes have their lines
 SPARE: Final = 8  # lines that the boxes must leave over before there are more of them
 _WORDS = ("ok", "slow", "degraded", "stale", "lost", "unknown")
 
@@ -60,7 +60,7 @@ def summary(view: View, width: int) -> Line:
     return fill_line(parts, width, " │ ")
 
 
-def counts(words: Sequence[str], standing: Standing) -> Line:
+def counts(words: Sequence[str], standing: RunningSummary) -> Line:
     """Return how many nodes have each state; a swarm file has no states to count, except slow nodes."""
     present = [word for word in _WORDS if words.count(word) and not (word == "unknown" and standing == "file")]
     return separated(((f"{GLYPH[word]}{words.count(word)} {word}", word),) for word in present)
@@ -162,11 +162,11 @@ def has_room(view: View, row: int | None, width: int, rows: int) -> bool:
     if view.analysis is None:
         return False
     if width < BOXES_WIDTH:
-        return view.plan is not None and width >= NARROW and rows >= PANELS_LEAST
+        return view.plan is not None and width >= NARROW and rows >= MIN_PANELS
     if rows < BOXES_ROWS + SPARE:
         return False
     story_rows = len(chosen_node.story(view, row, width * 2 // 5 - 4)) if row is not None else 1
-    return rows - max(story_rows, min(len(view.events), MOST_EVENTS), len(cards.said(view))) - 2 >= SPARE
+    return rows - max(story_rows, min(len(view.events), MAX_EVENTS), len(cards.said(view))) - 2 >= SPARE
 
 
 def _narrow_extra(view: View, width: int, rows: int) -> Block:
@@ -195,7 +195,7 @@ def _panels(view: View, row: int | None, width: int, rows: int) -> Block:
                             most=len(own)))  # fmt: skip
     happened = [event_line(view, e) for e in view.events[:rows]] or [_no_events()]
     if view.events or view.standing != "file":  # nothing ever happens in a file
-        panels.append(Panel("events", lambda _width, lines: happened[:lines], min(MOST_EVENTS, len(happened)),
+        panels.append(Panel("events", lambda _width, lines: happened[:lines], min(MAX_EVENTS, len(happened)),
                             most=len(happened)))  # fmt: skip
     return arrange([*panels, *box_catalogue.on_overview(view, inner)], width, rows)
 

@@ -18,7 +18,7 @@ WINDOWS_S: Final = (60, 120, 300, 600)  # of the chart: the shortest that contai
 SLOTS: Final = 120  # of a window, so that a steady chart is redrawn only every few seconds
 AXIS: Final = 6  # cells before the chart
 PANEL: Final = 34  # cells of the figure beside it
-LEAST_ROWS: Final = 4  # title, two of the chart, axis
+MIN_ROWS: Final = 4  # title, two of the chart, axis
 
 
 def shown(view: View) -> bool:

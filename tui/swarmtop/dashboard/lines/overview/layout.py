@@ -15,14 +15,14 @@ from swarmtop.dashboard.lines.styled import NARROW
 SUMMARY: Final = 2
 WIDE: Final = 110  # cells from which the details and the events are side by side
 TALL: Final = 28  # lines from which there are group headings above the titles, and boxes below the list
-LEAST_LIST: Final = 5  # nodes in sight before anything else grows
-CHART_MOST: Final = 18
+MIN_LIST: Final = 5  # nodes in sight before anything else grows
+MAX_CHART: Final = 18
 PHONE_ROWS: Final = 24  # of a narrow screen in portrait orientation
 PHONE_WAY: Final = 10
-BOXES_LEAST: Final = 8
-BOXES_MOST: Final = 16
-LINES_MOST: Final = 6  # below the list, where there are no boxes
-PANELS_LEAST: Final = 9  # lines below the list from which a narrow screen has boxes of what else there is
+MIN_BOXES: Final = 8
+MAX_BOXES: Final = 16
+MAX_LINES: Final = 6  # below the list, where there are no boxes
+MIN_PANELS: Final = 9  # lines below the list from which a narrow screen has boxes of what else there is
 
 
 class Heights(msgspec.Struct, frozen=True):
@@ -39,8 +39,8 @@ def heights(width: int, rows: int, nodes: int, *, chart: bool, way: bool) -> Hei
     """Divide the lines. `chart`, `way`: whether there is something to draw there. The list gets what is left."""
     boxes = rows >= TALL and width >= WIDE
     head = 2 if boxes else 1
-    below = BOXES_LEAST if boxes else 3 if rows >= 14 else 1
-    left = rows - SUMMARY - head - below - min(nodes, LEAST_LIST)
+    below = MIN_BOXES if boxes else 3 if rows >= 14 else 1
+    left = rows - SUMMARY - head - below - min(nodes, MIN_LIST)
     way_rows = layers = chart_rows = 0
     if way and width < NARROW and rows >= PHONE_ROWS:  # a line for each machine and path
         way_rows = min(PHONE_WAY, left // 2)
@@ -57,21 +57,21 @@ def heights(width: int, rows: int, nodes: int, *, chart: bool, way: bool) -> Hei
         chart_rows, left = chart_rows + 4, left - 4
     if way and rows >= TALL and left >= 2:
         layers, left = 2, left - 2
-    left -= max(0, min(left, nodes - LEAST_LIST))  # the list takes what its nodes need
+    left -= max(0, min(left, nodes - MIN_LIST))  # the list takes what its nodes need
     if chart_rows and left > 0:
-        grown = min(left, CHART_MOST - chart_rows, max(0, rows // 3 - chart_rows))
+        grown = min(left, MAX_CHART - chart_rows, max(0, rows // 3 - chart_rows))
         chart_rows, left = chart_rows + max(0, grown), left - max(0, grown)
     if boxes and left > 0:
-        grown = min(left, BOXES_MOST - below)
+        grown = min(left, MAX_BOXES - below)
         below, left = below + grown, left - grown
     if left > 0:
         if chart_rows and not boxes:
             chart_rows += left // 2
             left -= left // 2
-        if boxes or (way and width >= NARROW and below + left >= PANELS_LEAST):
+        if boxes or (way and width >= NARROW and below + left >= MIN_PANELS):
             below += left
         else:
-            below += max(0, min(left, LINES_MOST - below))
+            below += max(0, min(left, MAX_LINES - below))
     if chart_rows > 6 and chart_rows % 2:  # so that the middle of its axis is a line
-        chart_rows, below = chart_rows - 1, below + (boxes or below < LINES_MOST)
+        chart_rows, below = chart_rows - 1, below + (boxes or below < MAX_LINES)
     return Heights(chart_rows, way_rows, layers, head, below)

@@ -11,18 +11,18 @@ from typing import Final
 from swarm_protocol.snapshot.swarm import Member
 from swarm_protocol.units import BYTES_PER_GIB
 from swarmtop.analysis.ranking.states import with_glyph, word_of
-from swarmtop.dashboard.lines.columns import LEAST_BAR, choose, offered
+from swarmtop.dashboard.lines.columns import MIN_BAR, choose, offered
 from swarmtop.dashboard.lines.overview import around_ranking, ranking
 from swarmtop.dashboard.lines.overview.layout import heights
 from swarmtop.dashboard.lines.styled import Block, Line, Span, clean, height, line, pad, spread
-from swarmtop.dashboard.state.view import Standing
+from swarmtop.dashboard.state.view import RunningSummary
 from swarmtop.text import quantities
 
 _UNREAD: Final[Span] = (quantities.UNREAD, "dim")
 
 
 def screen(
-    members: Sequence[Member], standing: Standing, names: Sequence[str], sort: str, width: int, rows: int
+    members: Sequence[Member], standing: RunningSummary, names: Sequence[str], sort: str, width: int, rows: int
 ) -> Block:
     """Return all lines between header and status line. `names`: the columns that a person chose; empty: all."""
     share = heights(width, rows, len(members), chart=standing != "file", way=True)
@@ -39,7 +39,7 @@ def screen(
     return block
 
 
-def _summary(members: Sequence[Member], standing: Standing, sort: str, width: int) -> Block:
+def _summary(members: Sequence[Member], standing: RunningSummary, sort: str, width: int) -> Block:
     words = [word_of(member.state) for member in members]
     counts = around_ranking.counts(words, standing)
     above = line(*counts, (" │ " if counts else "", "dim"), ("figures are being read…", "dim"))
@@ -52,7 +52,7 @@ def _row(member: Member, chosen: ranking.Chosen, rank: int) -> Line:
     spans: list[Span] = [(">" if rank == 1 else " ", "cursor-mark"), (f"{rank:>4} ", "dim")]
     for column, width in chosen:
         text, role = cells.get(column.name, _UNREAD)
-        barred = column.part is not None and width - column.width >= LEAST_BAR
+        barred = column.part is not None and width - column.width >= MIN_BAR
         shown = pad(pad(text, column.width, column.align), width) if barred else pad(text, width, column.align)
         spans += [(shown, role), (" ", "")]
     return tuple(spans)

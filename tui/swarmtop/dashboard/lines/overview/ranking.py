@@ -14,7 +14,7 @@ from swarm_protocol.snapshot.swarm import Ints, NodeFacts
 from swarmtop.analysis.ranking.filter import Filter
 from swarmtop.analysis.ranking.node_figures import badness
 from swarmtop.dashboard.lines.charts.series import smooth_bar
-from swarmtop.dashboard.lines.columns import BY_NAME, GROUP_OF, LEAST_BAR, Column
+from swarmtop.dashboard.lines.columns import BY_NAME, GROUP_OF, MIN_BAR, Column
 from swarmtop.dashboard.lines.styled import Line, Span, pad
 from swarmtop.dashboard.state.memo import Remembered
 from swarmtop.dashboard.state.view import View, row_of_id
@@ -98,7 +98,7 @@ def header(chosen: Chosen, sort: str, reverse: bool) -> Line:
         arrow = ""
         if column.name == sort:
             arrow = "▼" if column.largest_first != reverse else "▲"
-        barred = column.part is not None and width - column.width >= LEAST_BAR
+        barred = column.part is not None and width - column.width >= MIN_BAR
         title = pad(column.title + arrow, column.width, column.align) if barred else column.title + arrow
         spans.append((pad(title, width, "<" if barred else column.align), "head sorted" if arrow else "head"))
         spans.append((" ", "head"))
@@ -133,7 +133,7 @@ def row_line(view: View, chosen: Chosen, row: int, rank: int, selected: bool, ma
         if view.swarm.unread and text == quantities.UNMEASURED:  # whether it was measured is not known yet
             text = quantities.UNREAD
         extra = width - column.width
-        if column.part is not None and extra >= LEAST_BAR:
+        if column.part is not None and extra >= MIN_BAR:
             share = column.part(view, row)
             spans.append((pad(text, column.width, column.align), role))
             spans.append((" " + smooth_bar(share, extra - 1), "slow" if role == "slow" else "cell-bar"))

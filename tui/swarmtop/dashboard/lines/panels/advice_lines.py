@@ -13,9 +13,9 @@ if TYPE_CHECKING:  # with the planner, which a first paint does not wait for
     from swarm_predict.advice.sensitivity import Gain
     from swarmtop.dashboard.state.advice import Advice
 
-MOST_GAINS: Final = 8
+MAX_GAINS: Final = 8
 WORTH_SHOWING: Final = 0.005  # of the time per token
-LEAST_BAR: Final = 6
+MIN_BAR: Final = 6
 WITH_RATE: Final = 44  # cells from which the speed stands beside what is saved
 _LEVELS: Final = {"good": "ok", "usable": "strong", "slow": "warn", "no": "error"}
 
@@ -26,7 +26,7 @@ def gains_of(advice: Advice, node: str | None = None) -> list[Gain]:
         return []
     least_ms = WORTH_SHOWING * advice.prediction.tpot_ms.p50
     worth = [gain for gain in advice.judged.gains if gain.gain_ms > least_ms and node in (None, gain.node)]
-    return worth[:MOST_GAINS]
+    return worth[:MAX_GAINS]
 
 
 def helps(advice: Advice, width: int, rows: int, node: str | None = None) -> Block:
@@ -39,7 +39,7 @@ def helps(advice: Advice, width: int, rows: int, node: str | None = None) -> Blo
     rate = 12 if width >= WITH_RATE else 0
     widest = max(text_width(gain.change) for gain in found)
     beside = width - names - figure - rate
-    beside_bar = beside - (LEAST_BAR if rate else 0)
+    beside_bar = beside - (MIN_BAR if rate else 0)
     # a bar of how much it saves gives way to what it is
     changes = min(widest + 2, max(12, beside_bar if widest <= beside_bar else beside))
     room = width - names - changes - figure - rate
@@ -49,7 +49,7 @@ def helps(advice: Advice, width: int, rows: int, node: str | None = None) -> Blo
         spans: list[Span] = [(pad(safe(gain.node or "all"), names), "strong")] if names else []
         spans.append((pad(clean(gain.change, 60), changes), ""))
         spans.append((pad(quantities.signed_ms(-gain.gain_ms).replace("-", "−"), figure, ">"), "ok"))
-        if room >= LEAST_BAR:
+        if room >= MIN_BAR:
             spans.append((" " + smooth_bar(gain.gain_ms / most, room - 1), "ok"))
         if rate:
             spans.append((pad(quantities.rate(gain.tokens_per_s), rate, ">"), "dim"))
@@ -72,7 +72,7 @@ def sure(advice: Advice, width: int) -> Block:
         for each in choice.measure_next:
             where = f"{safe(each.node)} → {safe(each.to)}" if each.to else safe(each.node)
             share = quantities.percent(each.narrows)
-            room = max(LEAST_BAR, width // 3)
+            room = max(MIN_BAR, width // 3)
             text = f" {each.what} of {where}"
             block.append(
                 line(

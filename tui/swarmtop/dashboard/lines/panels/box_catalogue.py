@@ -15,7 +15,7 @@ from swarmtop.dashboard.state.view import View
 
 TALLEST_MAP: Final = 30  # lines
 GRAPH_STANDS_NS: Final = 10 * NS_PER_S  # how long the graph of a live swarm stays as it is
-MOST_PARTS: Final = 12  # of a token's time by machine
+MAX_PARTS: Final = 12  # of a token's time by machine
 _newest: Final = Newest()  # what is drawn of a plan, by the name of the box
 
 
@@ -75,7 +75,7 @@ def spread(view: View, shown: Sequence[tuple[str, Prediction]] = ()) -> list[Pan
     draw = _kept("spread", tuple(found for _, found in some), lambda w, r: token_time.spread(some, w, r))
     title = line(("time of a token, ms", "title"), ("  ▲ percentiles", "dim"))
     many = len(some)
-    return [Panel(title, draw, many * token_time.WANTS, token_time.LEAST, many * token_time.MOST, chart=True)]
+    return [Panel(title, draw, many * token_time.WANTS, token_time.MIN_LINES, many * token_time.MAX_LINES, chart=True)]
 
 
 def split(view: View) -> list[Panel]:
@@ -83,7 +83,7 @@ def split(view: View) -> list[Panel]:
     if stands is None:
         return []
     draw = _kept("split", (stands,), lambda w, r: token_time.by_machine(stands, w, r))
-    return [Panel("a token's time by machine", draw, min(MOST_PARTS, token_time.parts_wanted(stands)), least=3)]
+    return [Panel("a token's time by machine", draw, min(MAX_PARTS, token_time.parts_wanted(stands)), least=3)]
 
 
 def verdicts(view: View, width: int) -> list[Panel]:
@@ -138,4 +138,4 @@ def graph(view: View) -> list[Panel]:
 
 
 def _picture(title: Line, draw: Callable[[int, int], Block]) -> Panel:
-    return Panel(title, draw, paths.LEAST_MAP, paths.LEAST_MAP, TALLEST_MAP, chart=True)
+    return Panel(title, draw, paths.MIN_MAP, paths.MIN_MAP, TALLEST_MAP, chart=True)

@@ -19,15 +19,15 @@ from swarmtop.text import quantities
 RTT: Final = LINK_METRICS[0]
 NAME: Final = 14  # cells
 CELL: Final = 8  # of a figure with its shade
-MOST: Final = 12  # machines
-LEAST_MAP: Final = 10  # lines
+MAX_MACHINES: Final = 12  # machines
+MIN_MAP: Final = 10  # lines
 WORST_BAR: Final = 6  # cells
-LEAST_PLACES: Final = 2
+MIN_PLACES: Final = 2
 
 
 def machines(view: View, width: int) -> Ints:
     """Rows of the swarm: those of the placement in a token's order, then others by the ranking, as many as fit."""
-    most = min(MOST, max(0, (width - NAME - 2) // CELL))
+    most = min(MAX_MACHINES, max(0, (width - NAME - 2) // CELL))
     placement = view.analysis.placement if view.analysis is not None else ()
     rows = {name: row for row, name in enumerate(view.swarm.names)}
     ranked = [row.name for row in view.analysis.rows] if view.analysis is not None else []
@@ -123,11 +123,11 @@ def drawn_of(view: View) -> tuple[object, ...]:
 
 def has_map(view: View) -> bool:
     """Return whether machines are in more than one known place."""
-    return len(set(places(view).values())) >= LEAST_PLACES
+    return len(set(places(view).values())) >= MIN_PLACES
 
 
 def has_graph(view: View) -> bool:
-    return has_round_trips(view) and len(view.swarm) <= graph.MOST_NODES
+    return has_round_trips(view) and len(view.swarm) <= graph.MAX_NODES
 
 
 def map_title(view: View) -> Line:

@@ -16,9 +16,9 @@ from swarmtop.dashboard.lines.drawings.token_route import Part, Route
 from swarmtop.dashboard.lines.styled import Block, Span, clean, line, pad, text_width
 from swarmtop.text import quantities
 
-LEAST: Final = 6  # lines of a distribution
+MIN_LINES: Final = 6  # lines of a distribution
 WANTS: Final = 10
-MOST: Final = 26
+MAX_LINES: Final = 26
 FIGURE: Final = 8  # cells
 SHARE: Final = 5
 COMPUTE: Final = "█"
@@ -34,7 +34,7 @@ def can_spread(found: Prediction) -> bool:
 def spread(shown: Sequence[tuple[str, Prediction]], width: int, rows: int) -> Block:
     """The distribution of the time per token of each prediction, one above the other on one axis."""
     known = [(name, np.array(found.tpot_quantiles_ms)) for name, found in shown if can_spread(found)]
-    count = len(known) if len(known) < 2 or rows >= 2 * (LEAST + 1) else 1
+    count = len(known) if len(known) < 2 or rows >= 2 * (MIN_LINES + 1) else 1
     known = known[:count]
     if not known:
         return [line(("  not known", "dim"))][:rows]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LABEL: Final = 11
 FIGURE: Final = 7
-LEAST_CELLS: Final = 8
+MIN_CELLS: Final = 8
 
 
 def over_time(view: View, runs: Sequence[RunSample], width: int) -> Block:
@@ -25,7 +25,7 @@ def over_time(view: View, runs: Sequence[RunSample], width: int) -> Block:
     own = [run for run in runs if run.tokens_per_s and run.predicted_p50]
     if len(own) < 2:
         return []
-    room = max(LEAST_CELLS, width - LABEL - FIGURE)
+    room = max(MIN_CELLS, width - LABEL - FIGURE)
     measured, predicted = _cells(own, room, "tokens_per_s"), _cells(own, room, "predicted_p50")
     top = max(value for value in (*measured, *predicted) if value is not None)
     first, last = view.clock(own[0].at_ns), view.clock(own[-1].at_ns)
