@@ -44,7 +44,7 @@ _ETH_P_ALL: Final = 3
 _PACKET_OUTGOING: Final = 4
 _BUFFER_BYTES: Final = 8 << 20
 WITHIN_S: Final = 0.05
-# classic BPF on the IP header: total length ≤ MOST_BYTES, and UDP or ICMP
+# classic BPF on the IP header: total length ≤ MAX_BYTES, and UDP or ICMP
 _FILTER: Final = (
     (0x28, 0, 0, 2), (0x25, 4, 0, MAX_BYTES), (0x30, 0, 0, 9), (0x15, 1, 0, UDP), (0x15, 0, 1, ICMP),
     (0x06, 0, 0, MAX_BYTES), (0x06, 0, 0, 0),

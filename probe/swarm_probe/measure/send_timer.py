@@ -3,7 +3,7 @@
 A wake-up costs more than the packet it is for: the processor has to fetch this program again. Arrivals are stamped by
 the kernel, and an answer states when its request came and when it left, so no figure depends on when a packet is read.
 So while packets of ours are due soon, the socket is not listened to: one wake-up reads what has come and sends what is
-due, and nothing waits for longer than REST_MOST_NS. That bounds what clocks can add to a round trip: the time from a
+due, and nothing waits for longer than MAX_REST_NS. That bounds what clocks can add to a round trip: the time from a
 request to its answer is taken off by the answering end's clock, and 10 ppm of it are 2.5 µs. If a packet is due a
 little later than that, there is a wake-up in between, at a varying time so as not to lock onto periodic traffic:
 listening would cost a wake-up for each arrival, and peers measure about as often as this probe does. So there is after

@@ -153,7 +153,7 @@ def test_steps_of_a_part_of_the_pairs_end_where_steps_of_all_do(monkeypatch: pyt
     seen = rng.random(len(src)) < 0.5
     errors = []
     for least in (1 << 14, 400):  # all 2,500 pairs in each step, and a sixth of them
-        monkeypatch.setattr("swarm_collector.scheduling.network_coordinates.STEP_PAIRS_LEAST", least)
+        monkeypatch.setattr("swarm_collector.scheduling.network_coordinates.MIN_STEP_PAIRS", least)
         found = fit(100, src[seen], dst[seen], rtt[seen], np.random.default_rng(3))
         errors.append(np.median(np.abs(found.rtt_ms(src[~seen], dst[~seen]) / rtt[~seen] - 1)))
     assert errors[1] < 1.1 * errors[0] < 0.1

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from swarm_probe.compute.timing.convergence import (
     FEWEST,
-    MAX,
     MAX_LAYERS,
+    MAX_PASSES,
     TooSlow,
     layers_wanted,
     median_interval,
@@ -74,7 +74,7 @@ def test_even_a_spent_budget_gives_more_than_one_pass() -> None:
 def test_repetition_has_an_end_without_a_budget() -> None:
     rng = random.Random(1)
     timing, _ = timed(lambda _: rng.choice((0.01, 0.5)), 1e9)
-    assert timing.n <= MAX
+    assert timing.n <= MAX_PASSES
 
 
 @given(st.lists(st.floats(min_value=0.001, max_value=10), min_size=1, max_size=50))

@@ -140,7 +140,7 @@ def set_dot(cells: list[list[int]], x: int, y: int) -> None:
 
 
 def axis_label(value: float) -> str:
-    """Return a figure of at most LABEL_MOST characters, exact for the parts of an axis with a round top."""
+    """Return a figure of at most MAX_LABEL characters, exact for the parts of an axis with a round top."""
     if value >= 1e5:
         power = 3 * (math.floor(math.log10(value)) // 3)
         return f"{value / 10**power:.3g}e{power}"
