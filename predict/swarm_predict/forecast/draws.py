@@ -39,9 +39,8 @@ DOUBT_RATE: Final = 0.05  # what uplink tests promise
 DOUBT_BOUND: Final = 0.25  # one-sided: the rate is at least the bound
 HOURS_MAX: Final = 24.0 * 30
 
-FIRST_TOKEN_SHARE: Final = (
-    4  # one draw of the first token for so many of a step, since fewer of its figures are reported
-)
+# one draw of the first token for so many of a step, since fewer of its figures are reported
+FIRST_TOKEN_SHARE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)

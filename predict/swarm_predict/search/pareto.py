@@ -13,7 +13,8 @@ from typing import Final
 from swarm_predict.cost.build import build_tables, with_uplinks
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.model.shapes import ModelShape
-from swarm_predict.search.solve import Found, placement_of, solve, solve_within
+from swarm_predict.search.objectives.found import Found
+from swarm_predict.search.solve import placement_of, solve, solve_within
 from swarm_predict.types import DoesNotFit, NotMeasured, Placement, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 

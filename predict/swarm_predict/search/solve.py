@@ -10,7 +10,6 @@ a net below that.
 
 from __future__ import annotations
 
-import bisect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,19 +25,18 @@ from swarm_predict.forecast.prediction import predict
 from swarm_predict.forecast.windows import least_ms
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import rows_of
-from swarm_predict.search.bounds.certify import certify
 from swarm_predict.search.card_groups import best_size, sizes_of
-from swarm_predict.search.chain import TIE_MS, Bools, Chain, chain_of, servers, split_of
+from swarm_predict.search.chain import Bools, servers
 from swarm_predict.search.compiled.availability import fast
 from swarm_predict.search.infeasible import memory_need, why_not
 from swarm_predict.search.left_out import known_well_enough, left_out, too_far
 from swarm_predict.search.limits import EXACT_NODES
+from swarm_predict.search.objectives.found import Found, Question, best_of, tie
+from swarm_predict.search.objectives.latency import least_latency
+from swarm_predict.search.objectives.throughput import least_period
 from swarm_predict.search.plan_shared import plan_shared
-from swarm_predict.search.solvers.descent import Descent
-from swarm_predict.search.solvers.exact import solve_exact
-from swarm_predict.search.solvers.period import Case, cases, holds, limit, of_case, periods
+from swarm_predict.search.solvers.period import cases, limit, of_case
 from swarm_predict.search.solvers.pinned import Pins, check_pins, solve_pinned
-from swarm_predict.search.solvers.star import solve_star
 from swarm_predict.types import (
     BadPlacement,
     DoesNotFit,
@@ -50,27 +48,9 @@ from swarm_predict.types import (
     Stage,
     Workload,
 )
-from swarm_protocol.snapshot.swarm import Ints, Swarm
+from swarm_protocol.snapshot.swarm import Swarm
 
 MAX_LOST = 0.9  # of the time: a node that is hardly ever there still has a price
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Rows of the tables, in the order of the stages, and the layers of each."""
-
-    order: tuple[int, ...]
-    layers: tuple[int, ...]
-    value_ms: float  # latency: of one step; throughput: between two steps
-    bound_ms: float  # proven: no placement has less
-    exact: bool
-
-    @property
-    def gap(self) -> float:
-        """Return how much better the optimum could be, as a fraction of the bound."""
-        if self.exact or self.value_ms <= self.bound_ms:
-            return 0.0
-        return self.value_ms / self.bound_ms - 1 if self.bound_ms > 0 else float("inf")
 
 
 def solve(
@@ -103,8 +83,8 @@ def solve(
     if tables.pattern == "chain" and int(servers(tables, usable).sum()) > EXACT_NODES:
         fast()  # loaded, and once in a machine's life compiled, before the clock runs
     end = clock() + time_limit_s
-    question = _Question(tables, usable, required, stages, seed, warm, prove, streams, lambda: clock() > end)
-    found = _latency(question) if objective == "latency" else _throughput(question)
+    question = Question(tables, usable, required, stages, seed, warm, prove, streams, lambda: clock() > end)
+    found = least_latency(question) if objective == "latency" else least_period(question)
     if found is None:
         raise why_not(tables, usable, required, stages)
     return found
@@ -126,13 +106,13 @@ def solve_within(
         if tables.pattern == "chain" and int(servers(limited.tables, nodes[0]).sum()) > EXACT_NODES:
             fast()
         ends = partial(_passed, time.monotonic() + time_limit_s / len(cases(tables)))
-        question = _Question(limited.tables, *nodes, min(n, tables.layers), seed, (), True, np.inf, ends)
-        found = _latency(question, limited.stages_by_first)
+        question = Question(limited.tables, *nodes, min(n, tables.layers), seed, (), True, np.inf, ends)
+        found = least_latency(question, limited.stages_by_first)
         answers += [] if found is None else [found]
     if not answers:
         limited = limit(tables, period_ms, min(n, tables.layers), cases(tables)[0])
         raise why_not(limited.tables, anyone, required, min(n, tables.layers))
-    return _best_of(answers)
+    return best_of(answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +250,7 @@ def _pinned(
     usable = [row for row in range(len(tables.names)) if row not in forbidden and np.isfinite(tables.layer_ms[row])]
     most = min(len(usable), tables.layers, max_stages or tables.layers)
     order, layers, value = solve_pinned(tables, pins, free.order, usable, kept, most, lambda: time.monotonic() > end)
-    return Found(order, tuple(layers), value, min(free.bound_ms, value), value <= free.bound_ms + _tie(value))
+    return Found(order, tuple(layers), value, min(free.bound_ms, value), value <= free.bound_ms + tie(value))
 
 
 def placement_of(tables: CostTables, found: Found) -> Placement:
@@ -282,144 +262,5 @@ def placement_of(tables: CostTables, found: Found) -> Placement:
     return tuple(stages)
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    tables: CostTables
-    usable: Bools
-    required: Bools
-    max_stages: int
-    seed: int
-    warm: tuple[int, ...]
-    prove: bool
-    streams: float
-    out_of_time: Callable[[], bool]
-
-
-def _latency(question: _Question, stages_by_first: Ints | None = None) -> Found | None:
-    tables = question.tables
-    if (question.required & ~question.usable).any():
-        return None
-    if tables.pattern == "star":
-        by_first = np.full(len(tables.names), question.max_stages, dtype=np.int64)
-        if stages_by_first is not None:
-            by_first = np.minimum(by_first, stages_by_first)
-        star = solve_star(tables, question.usable, question.required, by_first, question.out_of_time)
-        if star is None:
-            return None
-        value = tables.price(star.order, star.layers)
-        bound = min(value, star.bound)
-        return Found(tuple(star.order), tuple(star.layers), value, bound, value - bound <= _tie(value))
-    chain = chain_of(tables, question.usable, question.required, question.max_stages)
-    if int(chain.required.sum()) < int(question.required.sum()):
-        return None  # a required node cannot serve at all
-    answer = _chain(chain, question)
-    if answer is None:
-        return None
-    order, bound, exact = answer
-    layers = split_of(chain, order)
-    rows = [int(chain.rows[node]) for node in order]
-    value = tables.price(rows, layers)
-    return Found(tuple(rows), tuple(layers), value, value if exact else min(bound, value), exact)
-
-
-def _tie(value: float) -> float:
-    return TIE_MS + 1e-9 * abs(value)
-
-
-def _chain(chain: Chain, question: _Question) -> tuple[list[int], float, bool] | None:
-    """(order, bound, exact) over rows of the chain."""
-    n = len(chain)
-    if n == 0 or chain.most.sum() < chain.total:
-        return None
-    descent = Descent(chain, question.seed, question.out_of_time)
-    if question.warm:
-        at = {int(row): i for i, row in enumerate(chain.rows)}
-        descent.offer([tuple(at[row] for row in question.warm if row in at)])
-    if question.prove or descent.best is None:
-        descent.construct()
-        if n > 10:
-            descent.kick(12)
-    if not question.prove:
-        return None if descent.best is None else (descent.best, 0.0, False)
-    if n <= EXACT_NODES:
-        solved = solve_exact(chain, descent.best_cost, question.out_of_time)
-        if solved is not None:
-            order = solved[0] if solved[0] is not None else descent.best
-            return None if order is None else (order, solved[1], True)
-    order, bound, exact = certify(chain, descent, question.out_of_time)
-    return None if order is None else (order, bound, exact)
-
-
-def _throughput(question: _Question) -> Found | None:
-    """Least time between two steps: of the pipeline's period and of latency over streams, the longer one.
-
-    A longer period allows a quicker placement, so the two meet once: bisect over the periods for the meeting point.
-    Placements of a shorter period are bounded by the latency there, those of a longer one by their period.
-    """
-    found = []
-    for case in cases(question.tables):
-        nodes = of_case(question.tables, case, question.usable, question.required)
-        if nodes is not None:
-            usable, required = nodes
-            found.append(_throughput_of(replace(question, usable=usable, required=required), case))
-    answers = [each for each in found if each is not None]
-    if not answers:
-        return None
-    return _best_of(answers)
-
-
 def _passed(end_s: float) -> bool:
     return time.monotonic() > end_s
-
-
-def _best_of(answers: Sequence[Found]) -> Found:
-    """Return the best answer to questions that are all placements together."""
-    best, bound = min(answers, key=lambda each: each.value_ms), min(each.bound_ms for each in answers)
-    exact = best.value_ms <= bound + _tie(bound)
-    return replace(best, bound_ms=best.value_ms if exact else bound, exact=exact)
-
-
-def _throughput_of(question: _Question, case: Case) -> Found | None:
-    tables, usable, required = question.tables, question.usable, question.required
-    usable = usable & np.isfinite(tables.layer_ms) & np.isfinite(tables.overhead_ms)
-    if (required & ~usable).any():
-        return None
-    steps = periods(tables, usable)
-
-    def allows(at: int) -> bool:
-        return holds(limit(tables, float(steps[at]), question.max_stages, case), usable, required)
-
-    first = bisect.bisect_left(range(len(steps)), True, key=allows)
-    tried: dict[int, Found | None] = {}
-
-    def meets(at: int) -> bool:
-        found = tried[at] = _at_period(question, float(steps[at]), case, prove=False)
-        return found is not None and found.value_ms / question.streams <= steps[at] + _tie(float(steps[at]))
-
-    if first == len(steps):
-        return None
-    meeting = first if meets(first) else bisect.bisect_left(range(len(steps)), True, lo=first + 1, key=meets)
-    bounds = [float(steps[meeting])] if meeting < len(steps) else []
-    if meeting > first:
-        before = tried[meeting - 1] = _at_period(question, float(steps[meeting - 1]), case, prove=True)
-        if before is not None:
-            bounds.append(max(before.bound_ms / question.streams, float(steps[first])))
-        elif int(usable.sum()) > EXACT_NODES:  # not found, but not proven absent either
-            bounds.append(float(steps[first]))
-    answers = [found for found in tried.values() if found is not None]
-    if not answers:
-        return None
-
-    def value_of(found: Found) -> float:
-        return max(tables.period([*found.order], [*found.layers]), found.value_ms / question.streams)
-
-    best = min(answers, key=lambda found: (value_of(found), found.value_ms))
-    value, bound = value_of(best), min(bounds)
-    exact = value <= bound + _tie(bound)
-    return Found(best.order, best.layers, value, value if exact else bound, exact)
-
-
-def _at_period(question: _Question, period: float, case: Case, *, prove: bool) -> Found | None:
-    limited = limit(question.tables, period, question.max_stages, case)
-    small = int(question.usable.sum()) <= EXACT_NODES  # a proof costs no more than the descent there
-    return _latency(replace(question, tables=limited.tables, prove=prove or small), limited.stages_by_first)

@@ -27,7 +27,8 @@ from swarm_predict.model.shapes import ModelShape
 from swarm_predict.placement import rows_of
 from swarm_predict.search.left_out import known_well_enough, left_out
 from swarm_predict.search.limits import EXACT_NODES
-from swarm_predict.search.solve import Found, placement_of, solve, solve_within
+from swarm_predict.search.objectives.found import Found
+from swarm_predict.search.solve import placement_of, solve, solve_within
 from swarm_predict.types import DoesNotFit, NotMeasured, Plan, Workload
 from swarm_protocol.snapshot.swarm import Floats, Swarm
 

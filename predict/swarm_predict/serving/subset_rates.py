@@ -17,9 +17,10 @@ from swarm_predict.cost.network.delivery_times import absent
 from swarm_predict.cost.shared_times import SharedTimes
 from swarm_predict.cost.tables import CostTables
 from swarm_predict.model.shapes import ModelShape
+from swarm_predict.search.objectives.found import Found
 from swarm_predict.search.pareto import front
 from swarm_predict.search.plan_shared import placement_of_groups
-from swarm_predict.search.solve import Found, placement_of, solve
+from swarm_predict.search.solve import placement_of, solve
 from swarm_predict.search.solvers.shared_layers import Shared, solve_shared
 from swarm_predict.serving.traffic import Traffic
 from swarm_predict.types import DoesNotFit, NotMeasured, Placement, Workload

@@ -28,9 +28,8 @@ from swarm_protocol.units import NS_PER_MS, NS_PER_S
 MAX_REST_NS: Final = 250 * NS_PER_MS
 REST_VARIES: Final = 0.25  # share of it by which a wake-up in between may come earlier
 SOON_RESTS: Final = 3  # a packet that is due within so many rests is waited for without listening
-FROM_MBPS: Final = (
-    50.0  # a packet of 180 bytes is on the wire for 29 µs, about as long as the next one takes to be made
-)
+# a packet of 180 bytes is on the wire for 29 µs, about as long as the next one takes to be made
+FROM_MBPS: Final = 50.0
 
 
 class SendTimer:

@@ -9,7 +9,8 @@ import pytest
 from planning import capacities, every_placement, permuted, tables_of
 
 from swarm_predict.cost.tables import CostTables
-from swarm_predict.search.solve import Found, solve
+from swarm_predict.search.objectives.found import Found
+from swarm_predict.search.solve import solve
 from swarm_predict.types import DoesNotFit, NotMeasured, Objective
 
 SHAPES = [("chain", False), ("chain", True), ("star", False), ("star", True)]

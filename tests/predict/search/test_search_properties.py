@@ -15,7 +15,8 @@ from swarm_predict.cost.tables import CostTables
 from swarm_predict.search.bounds.core_prices import tighten_from_core
 from swarm_predict.search.chain import Chain, best_split, chain_of, cost_of
 from swarm_predict.search.compiled.availability import fast
-from swarm_predict.search.solve import Found, solve
+from swarm_predict.search.objectives.found import Found
+from swarm_predict.search.solve import solve
 from swarm_predict.search.solvers.exact import solve_exact
 from swarm_predict.search.walks.layered import Layered
 from swarm_predict.search.walks.walk_bound import Relaxation, no_prices, tighten

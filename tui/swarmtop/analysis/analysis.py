@@ -37,9 +37,8 @@ from swarmtop.analysis.unmeasured import alive, gone_nodes, listed, missing, onl
 
 __all__ = ["Analysis", "Row", "alive", "analyse", "missing", "only", "steady", "unplanned"]
 
-SAME_PLAN: Final = (
-    0.01  # of a token's time: a plan this close to the best one stays, so that the display does not flicker
-)
+# of a token's time: a plan this close to the best one stays, so that the display does not flicker
+SAME_PLAN: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)

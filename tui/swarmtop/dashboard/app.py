@@ -55,12 +55,10 @@ if TYPE_CHECKING:
     from swarmtop.analysis.analysis import Analysis
     from swarmtop.analysis.ranking.rolling_figures import RollingFigures
 
-FIGURES_REST: Final = (
-    49  # idle time after computing the figures of a large frame, as a multiple of it: a fiftieth of a core
-)
-MAX_FIGURES_REST_S: Final = (
-    2.0  # at the start all nodes' figures are computed at once, so that no figure on the screen looks old
-)
+# idle time after computing the figures of a large frame, as a multiple of it: a fiftieth of a core
+FIGURES_REST: Final = 49
+# at the start all nodes' figures are computed at once, so that no figure on the screen looks old
+MAX_FIGURES_REST_S: Final = 2.0
 FRAME_REST: Final = 24  # idle time after drawing a frame, as a multiple of it: a twentieth of a core
 MAX_FRAME_REST_S: Final = 1.0
 REST: Final = 4  # idle time after a slow redraw, as a multiple of it

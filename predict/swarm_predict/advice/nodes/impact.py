@@ -30,7 +30,8 @@ from swarm_predict.forecast.prediction import predict
 from swarm_predict.model.shapes import ModelShape
 from swarm_predict.search.chain import Bools, best_split
 from swarm_predict.search.limits import EXACT_NODES as PLANNED_EXACTLY
-from swarm_predict.search.solve import Found, placement_of, solve
+from swarm_predict.search.objectives.found import Found
+from swarm_predict.search.solve import placement_of, solve
 from swarm_predict.types import Cause, DoesNotFit, Impact, NotMeasured, Plan, Prediction, Workload
 from swarm_protocol.snapshot.swarm import Swarm
 

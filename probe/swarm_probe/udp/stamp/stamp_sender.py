@@ -22,9 +22,8 @@ from swarm_probe.udp.stamp.stamp_window import REPLY_WAIT_NS, PathReport, SentPa
 from swarm_protocol.packets import stamp_packet
 
 MAX_IN_FLIGHT: Final = 1024  # bounds memory, whatever interval is requested
-PHASE_SPREAD: Final = (
-    0.5  # share of the interval over which a send time varies, so as not to lock onto periodic traffic
-)
+# share of the interval over which a send time varies, so as not to lock onto periodic traffic
+PHASE_SPREAD: Final = 0.5
 GONE: Final = -1  # the number of an address that is no longer the peer's
 SEARCH_AFTER: Final = 5  # lost in a row before the peer's other addresses are tried again
 FOLLOW_UP_INTERVALS: Final = 2  # a follow-up comes with the answer to the next packet, 1.5 intervals later at most
