@@ -135,7 +135,7 @@ class Table(msgspec.Struct, frozen=True):
         return name_of(node), cast(Sample, self.struct(at_ns=at_ns, **cells))
 
 
-@functools.lru_cache(512)  # of 64 rows, making the text takes as long as inserting them
+@functools.lru_cache(512)  # of many rows, making the text takes as long as inserting them
 def _insert_of(table: str, rows: int, names: tuple[str, ...], constants: tuple[str, ...]) -> str:
     shared = [f"?{i + 1}" for i in range(len(constants))]
     values = ",".join(

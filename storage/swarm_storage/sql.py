@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from swarm_storage.link_columns import LINK, NodeWindows, stacked
 from swarm_storage.rows import Row, Table
 
-ROWS_AT_ONCE: Final = (64, 8, 1)  # in one statement, as many as there are rows for
+ROWS_AT_ONCE: Final = (256, 64, 8, 1)  # in one statement, as many as there are rows for
 Arguments = Sequence[Any]
 
 

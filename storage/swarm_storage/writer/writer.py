@@ -57,6 +57,7 @@ LINGER_S: Final = 0.01  # batches that come together share one sync of the disk;
 # rewrites too: in a file of 10,000 nodes, 250 batches at once take a fifth less CPU each than 100, which take a tenth
 # less than 50. A collector with so many probes has no use for an earlier answer.
 LONGER_LINGER_S: Final = ((64, 0.25), (8, 0.1))
+QUIET_S: Final = 0.025  # without a batch: whoever sends waits for the answer
 LINGER_SAMPLES: Final = 4_000  # waiting: writing them takes longer than the sync they would share
 RETRY_S: Final = (0.25, 5.0)  # first and longest pause after a failure of the whole store
 STALLED_S: Final = 30.0  # longest wait of a task: far above a commit of the largest size on a busy file
@@ -297,8 +298,7 @@ class Writer:
             if self._closing and (not self._queue or time.monotonic() >= self._give_up_at):
                 return None
             if self._queue and self._linger_s:
-                longer_s = next((wait_s for least, wait_s in LONGER_LINGER_S if self._batches >= least), self._linger_s)
-                self._wake.wait_for(lambda: self._closing or self._queued >= LINGER_SAMPLES, longer_s)
+                self._gather()
             tasks: list[Task] = []
             self._taken = tasks
             size = 0
@@ -309,6 +309,16 @@ class Writer:
         if tasks:
             self._batches = len(tasks)
         return tasks
+
+    def _gather(self) -> None:
+        """Wait for more batches as long as they keep coming, with the lock held."""
+        longest_s = next((wait_s for least, wait_s in LONGER_LINGER_S if self._batches >= least), self._linger_s)
+        ends = time.monotonic() + longest_s
+        known = 0
+        while (left_s := ends - time.monotonic()) > 0 and len(self._queue) > known:
+            known = len(self._queue)
+            if self._wake.wait_for(lambda: self._closing or self._queued >= LINGER_SAMPLES, min(left_s, QUIET_S)):
+                return
 
     def _write(self, tasks: list[Task]) -> None:
         with self._wake:
