@@ -57,7 +57,7 @@ LINGER_S: Final = 0.01  # batches that come together share one sync of the disk;
 # rewrites too: in a file of 10,000 nodes, 250 batches at once take a fifth less CPU each than 100, which take a tenth
 # less than 50. A collector with so many probes has no use for an earlier answer.
 LONGER_LINGER_S: Final = ((64, 0.25), (8, 0.1))
-QUIET_S: Final = 0.025  # without a batch: whoever sends waits for the answer
+QUIET: Final = 0.25  # of that wait, without a batch: whoever sends waits for the answer
 LINGER_SAMPLES: Final = 4_000  # waiting: writing them takes longer than the sync they would share
 RETRY_S: Final = (0.25, 5.0)  # first and longest pause after a failure of the whole store
 STALLED_S: Final = 30.0  # longest wait of a task: far above a commit of the largest size on a busy file
@@ -313,11 +313,12 @@ class Writer:
     def _gather(self) -> None:
         """Wait for more batches as long as they keep coming, with the lock held."""
         longest_s = next((wait_s for least, wait_s in LONGER_LINGER_S if self._batches >= least), self._linger_s)
+        quiet_s = max(QUIET * longest_s, self._linger_s)
         ends = time.monotonic() + longest_s
         known = 0
         while (left_s := ends - time.monotonic()) > 0 and len(self._queue) > known:
             known = len(self._queue)
-            if self._wake.wait_for(lambda: self._closing or self._queued >= LINGER_SAMPLES, min(left_s, QUIET_S)):
+            if self._wake.wait_for(lambda: self._closing or self._queued >= LINGER_SAMPLES, min(left_s, quiet_s)):
                 return
 
     def _write(self, tasks: list[Task]) -> None:

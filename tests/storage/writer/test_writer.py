@@ -122,12 +122,13 @@ def test_a_commit_that_does_not_end_is_reported(store: Store, monkeypatch: pytes
 def waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute before each commit, for batches that could go with it."""
     monkeypatch.setattr(writer_module, "LONGER_LINGER_S", ((0, 60.0),))
-    monkeypatch.setattr(writer_module, "QUIET_S", 60.0)
+    monkeypatch.setattr(writer_module, "QUIET", 1.0)
 
 
 def test_a_commit_does_not_wait_once_no_more_batches_come(store: Store, monkeypatch: pytest.MonkeyPatch):
     """Probes that have sent what they may wait for its answer."""
     monkeypatch.setattr(writer_module, "LONGER_LINGER_S", ((0, 60.0),))
+    monkeypatch.setattr(writer_module, "QUIET", 0.001)
     assert store.writer().submit(batch(1, [event()])).result(20) == 1
 
 
