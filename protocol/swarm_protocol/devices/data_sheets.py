@@ -32,7 +32,7 @@ APPLE_SMALL_SHARE, APPLE_SHARE = 2 / 3, 3 / 4
 UNIFIED_SHARE: Final = 7 / 8  # APUs and boards, whose GPU may use all but what the system needs
 _CORE_OF: Final = {"4": 5, "6": 5, "7": 7, "9": 9}  # i5, i7 or i9, by the second part of the number
 SERVER_GIB: Final = 128.0
-PROCESSOR_SHARE: Final = 1 / 2  # as `swarm_protocol.snapshot.node_figures` counts for machines without a GPU
+PROCESSOR_SHARE: Final = 1 / 2  # as `swarm_protocol.snapshot.nodes.node_figures` counts for machines without a GPU
 
 
 class Device(msgspec.Struct, frozen=True):

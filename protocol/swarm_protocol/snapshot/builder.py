@@ -38,16 +38,16 @@ from swarm_protocol.messages.samples import (
 )
 from swarm_protocol.snapshot.columns import NODE_COLUMNS, blank
 from swarm_protocol.snapshot.event_log import EventLog
-from swarm_protocol.snapshot.host_readings import HostReadings
 from swarm_protocol.snapshot.links.first_windows import FirstWindows
 from swarm_protocol.snapshot.links.link_figures import LinkFigures, is_later
 from swarm_protocol.snapshot.links.link_table import DENSE_NODES, LinkTable
 from swarm_protocol.snapshot.links.loss_history import LossWindow
 from swarm_protocol.snapshot.links.stamp_history import StampedWindow
 from swarm_protocol.snapshot.links.window_columns import Windows, windows_of
-from swarm_protocol.snapshot.live_node import LiveNode
-from swarm_protocol.snapshot.node_figures import memory_bytes, sheet_of
-from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
+from swarm_protocol.snapshot.nodes.host_readings import HostReadings
+from swarm_protocol.snapshot.nodes.live_node import LiveNode
+from swarm_protocol.snapshot.nodes.node_figures import memory_bytes, sheet_of
+from swarm_protocol.snapshot.nodes.node_state import LOST_AFTER_NS, STALE_AFTER_NS, aged
 from swarm_protocol.snapshot.running_placement import RunningPlacement
 from swarm_protocol.snapshot.swarm import Floats, Ints, Kind, NodeFacts, State, Swarm, Way
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from swarm_protocol.messages.running import Running, tidy
 from swarm_protocol.snapshot.lazy_numpy import np
-from swarm_protocol.snapshot.node_figures import congestion_of
+from swarm_protocol.snapshot.nodes.node_figures import congestion_of
 from swarm_protocol.snapshot.swarm import Kind, LayerTime, Member, NodeFacts, Path, Swarm, Tcp
 from swarm_protocol.text import is_name
 from swarm_protocol.toml_errors import toml_error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from swarm_protocol.messages.samples import EventSample, Sample
 from swarm_protocol.snapshot.event_log import MAX_EVENTS
-from swarm_protocol.snapshot.node_figures import device_of
+from swarm_protocol.snapshot.nodes.node_figures import device_of
 from swarm_protocol.snapshot.swarm import Member, State, Swarm
 from swarm_protocol.units import NS_PER_S
 from swarm_storage.history.recording import NodeRow, Reader

@@ -29,7 +29,7 @@ from swarm_probe.owner_reports.status import read_status
 from swarm_protocol.messages.codec import encode
 from swarm_protocol.messages.probe_messages import Batch, Hello, decode_from_probe
 from swarm_protocol.messages.samples import HostSample
-from swarm_protocol.snapshot.node_figures import host_figures, memory_bytes
+from swarm_protocol.snapshot.nodes.node_figures import host_figures, memory_bytes
 
 CAN_UNSHARE = sys.platform.startswith("linux") and os.geteuid() == 0 and (
     subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0

@@ -10,7 +10,7 @@ from swarm_probe.operating_system.pressure import cpu_pressure_percent, cpu_wait
 from swarm_probe.operating_system.readings import Unreadable
 from swarm_probe.operating_system.tcp_settings import TcpSettings, tcp_settings
 from swarm_protocol.messages.samples import HostSample
-from swarm_protocol.snapshot.node_figures import tcp_of
+from swarm_protocol.snapshot.nodes.node_figures import tcp_of
 from swarm_protocol.snapshot.swarm import Tcp
 
 PSI = "some avg10={0:.2f} avg60=93.21 avg300=81.23 total={1}\nfull avg10=99.00 avg60=0.00 avg300=0.00 total=7\n"

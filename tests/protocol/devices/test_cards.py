@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swarm_protocol.messages.samples import HostSample
-from swarm_protocol.snapshot.node_figures import cards_of, host_figures
+from swarm_protocol.snapshot.nodes.node_figures import cards_of, host_figures
 from swarm_protocol.snapshot.swarm import Card
 
 

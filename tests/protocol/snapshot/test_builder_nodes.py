@@ -15,8 +15,8 @@ from swarm_protocol.messages.samples import (
     RooflineSample,
 )
 from swarm_protocol.snapshot.builder import SwarmBuilder
-from swarm_protocol.snapshot.node_state import LOST_AFTER_NS, NUMBERS_OLD_NS, STALE_AFTER_NS
-from swarm_protocol.snapshot.node_timings import MAX_LAYERS
+from swarm_protocol.snapshot.nodes.node_state import LOST_AFTER_NS, NUMBERS_OLD_NS, STALE_AFTER_NS
+from swarm_protocol.snapshot.nodes.node_timings import MAX_LAYERS
 from swarm_protocol.snapshot.swarm import Kind, State, Swarm
 from swarm_protocol.units import BYTES_PER_GIB, NS_PER_S
 

@@ -13,7 +13,7 @@ from typing import Final
 from swarm_protocol.devices.data_sheets import Device
 from swarm_protocol.devices.machines import combined
 from swarm_protocol.devices.names import find, nearest
-from swarm_protocol.snapshot.node_figures import named
+from swarm_protocol.snapshot.nodes.node_figures import named
 from swarm_protocol.units import BYTES_PER_GIB
 from swarmtop.imports.findings import Found, ImportProblem, Names, NodeFound
 from swarmtop.imports.gpu import json_output, prometheus_output, text_output, xml_output

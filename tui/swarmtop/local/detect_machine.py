@@ -21,7 +21,7 @@ from swarmtop.imports.detect_format import decoded
 from swarmtop.imports.findings import ImportProblem, NodeFound
 
 WAIT_S: Final = 15.0  # nvidia-smi wakes a sleeping GPU
-RAM_SHARE: Final = 0.5  # of a machine without a known GPU, as swarm_protocol.snapshot.node_figures counts
+RAM_SHARE: Final = 0.5  # of a machine without a known GPU, as swarm_protocol.snapshot.nodes.node_figures counts
 TOOLS: Final[tuple[tuple[str, ...], ...]] = (
     ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv"),
     ("amd-smi", "static", "--asic", "--vram", "--json"),

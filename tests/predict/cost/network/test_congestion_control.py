@@ -14,7 +14,7 @@ from swarm_predict.model.catalogue import model_named
 from swarm_predict.placement import parse_placement
 from swarm_predict.types import Workload
 from swarm_protocol.messages.samples import HostSample
-from swarm_protocol.snapshot.node_figures import congestion_of, host_figures
+from swarm_protocol.snapshot.nodes.node_figures import congestion_of, host_figures
 from swarm_protocol.snapshot.swarm import Congestion, Swarm, Tcp
 from swarm_protocol.swarm_files.swarm_file import parse_swarm
 

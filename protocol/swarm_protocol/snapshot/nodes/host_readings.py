@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from swarm_protocol.messages.samples import HostSample
 from swarm_protocol.snapshot.links.link_figures import is_later
-from swarm_protocol.snapshot.live_node import GpuReading, LiveNode
-from swarm_protocol.snapshot.node_figures import cards_of, host_figures, named
+from swarm_protocol.snapshot.nodes.live_node import GpuReading, LiveNode
+from swarm_protocol.snapshot.nodes.node_figures import cards_of, host_figures, named
 
 
 class HostReadings:

@@ -7,7 +7,7 @@ from typing import Final
 
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import ComputeSample, RooflineSample
-from swarm_protocol.snapshot.node_figures import card_shares, over_cards
+from swarm_protocol.snapshot.nodes.node_figures import card_shares, over_cards
 from swarm_protocol.snapshot.swarm import LayerTime
 from swarm_protocol.units import NS_PER_S
 

@@ -9,8 +9,8 @@ from itertools import compress
 from swarm_protocol.messages.probe_messages import HostFacts
 from swarm_protocol.messages.samples import HostSample
 from swarm_protocol.snapshot.links.window_columns import Windows
-from swarm_protocol.snapshot.node_figures import shown_facts
-from swarm_protocol.snapshot.node_timings import NodeTimings
+from swarm_protocol.snapshot.nodes.node_figures import shown_facts
+from swarm_protocol.snapshot.nodes.node_timings import NodeTimings
 from swarm_protocol.snapshot.swarm import Card, NodeFacts, Way
 
 

@@ -2,7 +2,7 @@
 
 from swarm_protocol.messages.probe_messages import GpuFacts, HostFacts
 from swarm_protocol.messages.samples import HostSample
-from swarm_protocol.snapshot.node_figures import host_figures, memory_bytes
+from swarm_protocol.snapshot.nodes.node_figures import host_figures, memory_bytes
 from swarm_protocol.units import BYTES_PER_GIB
 
 
